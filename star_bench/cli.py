@@ -1,0 +1,192 @@
+"""The command line: one command per verb, each handing over to one function."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from star_bench import __version__
+from star_bench.errors import Incomplete, StarBenchError, UsageError
+
+app = typer.Typer(
+    name="star-bench",
+    help="Evaluate text-to-image checkpoints: exact, seeded, resumable, complete or loudly incomplete.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+miniature = typer.Typer(help="The miniature world: a whole text-to-image world that runs on a laptop.", no_args_is_help=True)
+app.add_typer(miniature, name="miniature")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"star-bench {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Option(help="A suite's name (star-bench ls suites) or the path of a card.yaml.")],
+    model: Annotated[str | None, typer.Option(help="A name in checkpoints.yaml, a path, or org/name@revision.")] = None,
+    base: Annotated[str | None, typer.Option(help="The pipeline under a LoRA that doesn't say it.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Score pictures made elsewhere instead of a model's.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Images per prompt.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many prompts; marked as a subset.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds every image's noise.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward; no image depends on it.")] = 8,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    runs: Runs = Path("runs"),
+    reports: Annotated[Path, typer.Option(help="Where reports are written.")] = Path("reports"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Generate, score and report. The same command goes on with an interrupted run."""
+    from star_bench.runs import run as runner
+
+    options = runner.Options(
+        suite=suite,
+        model=model,
+        base=base,
+        images=images,
+        samples=samples,
+        limit=limit,
+        steps=steps,
+        guidance_scale=guidance,
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        runs=runs,
+    )
+    prepared = runner.prepare(options)
+    if dry_run:
+        from star_bench.runs.cost import estimate_cost
+
+        _print(estimate_cost(prepared, options), as_json)
+        return
+    from star_bench.progress import RichProgress
+    from star_bench.reporting.tables import print_table
+    from star_bench.reporting.write import folder_name, write_report
+
+    with RichProgress() as bar:
+        results = runner.run(prepared, options, bar)
+    page = write_report(prepared.folder, reports / folder_name(results))
+    if as_json:
+        _print({**results, "run": str(prepared.folder), "report": str(page)}, as_json=True)
+    else:
+        from rich.console import Console
+
+        print_table(results, Console())
+    typer.echo(f"run: {prepared.folder}\nreport: {page}", err=True)
+    if not results["complete"]:
+        counts = results["counts"]
+        lost = ", ".join(f"{n} {status}" for status, n in counts.items() if n and status not in ("planned", "ok"))
+        raise Incomplete(
+            f"only {counts['ok']} of {counts['planned']} images have a score ({lost})",
+            "see the report for each reason, mend it, and give the same command again",
+        )
+
+
+@app.command("ls")
+def list_things(
+    what: Annotated[str, typer.Argument(help="models, suites or runs.")],
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List what can be named: models, suites, or the runs made here."""
+    from star_bench import listing
+
+    tables = {"models": listing.models, "suites": listing.suites, "runs": lambda: listing.runs(runs)}
+    if what not in tables:
+        raise UsageError(f"there is nothing to list named {what!r}", "choose models, suites or runs")
+    _print(tables[what](), as_json)
+
+
+@app.command()
+def doctor(device: Device = "auto", as_json: Json = False) -> None:
+    """Versions, devices, weights that are here, and each suite's canaries judged."""
+    from star_bench.doctor import examine
+
+    report = examine(device)
+    _print(report["checks"], as_json)
+    if not report["healthy"]:
+        raise Incomplete("something on this machine is not as it should be", "mend the rows that say 'failed'")
+
+
+@miniature.command()
+def build(
+    out: Annotated[Path, typer.Option(help="Where the weights are written.")] = Path("miniature-weights"),
+    world: Annotated[str, typer.Option(help="small (a CPU can learn it) or large (wants a GPU).")] = "small",
+    part: Annotated[list[str] | None, typer.Option(help="Only vae, generator, detector or clip; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    work: Annotated[Path, typer.Option(help="Where unfinished training is kept.")] = Path(".miniature-build"),
+    device: Device = "auto",
+) -> None:
+    """Train all parts of the miniature from a seed. The same command goes on where it was stopped."""
+    from star_bench.miniature.build import build as build_all
+
+    build_all(out, world=world, parts=part, seed=seed, work=work, device=device)
+
+
+def _print(data: Any, as_json: bool) -> None:
+    """Rows (a list of dicts) or one mapping: a table for people, JSON for programs."""
+    if as_json:
+        typer.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = data if isinstance(data, list) else [{"what": k, "value": v} for k, v in data.items()]
+    if not rows:
+        typer.echo("nothing yet", err=True)
+        return
+    table = Table()
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+    Console().print(table)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def main() -> None:
+    """The console script: errors become one sentence on stderr and their exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=False)
+    except StarBenchError as error:
+        typer.echo(f"star-bench: {error}", err=True)
+        sys.exit(error.exit_code)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("star-bench: interrupted; the same command goes on from here.", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own usage errors
+            typer.echo(f"star-bench: {error.format_message()} (see star-bench --help)", err=True)
+            sys.exit(2)
+        raise
+
+
+if __name__ == "__main__":
+    main()

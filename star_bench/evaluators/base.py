@@ -1,0 +1,180 @@
+"""The contract between a suite's judge and everything that runs it: prompts in, scored images out.
+
+An evaluator knows images and prompts. It knows nothing of pipelines, runs or training. Images are uint8 RGB
+arrays (H, W, 3) that never passed through JPEG.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import numpy as np
+import PIL.Image
+
+from star_bench.errors import Refused
+from star_bench.suites import SuiteCard
+
+Image = np.ndarray
+"""(H, W, 3) uint8 RGB."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """id names the prompt in files and seeds its noise ("00042"); metadata is the evaluator's own; tag groups results."""
+
+    id: str
+    text: str
+    tag: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Status(StrEnum):
+    """ok, or why there is no score. A failure is never scored 0."""
+
+    OK = "ok"
+    MISSING = "missing"
+    CORRUPT = "corrupt"
+    DEGENERATE = "degenerate"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Score:
+    """value is None exactly when status is not ok; detail is JSON-able (what the judge saw, and why)."""
+
+    value: float | None
+    status: Status = Status.OK
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.status is Status.OK):
+            raise ValueError("a score has a value exactly when its status is ok")
+        if self.value is not None and not np.isfinite(self.value):
+            raise ValueError(f"a score must be finite, not {self.value}")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Metric identity: numbers whose identities differ are not comparable."""
+
+    name: str
+    implementation: str
+    version: str
+    unit: str
+    range: tuple[float | None, float | None]
+    licence: str
+    paper: str
+
+    @property
+    def identity(self) -> str:
+        return f"{self.name} [{self.unit}], {self.implementation} {self.version}"
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A picture with known content. Its score must lie in [low, high], or nothing is scored."""
+
+    name: str
+    image: Image
+    prompt: Prompt
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """One row of a result: image k of a prompt."""
+
+    prompt: Prompt
+    k: int
+    score: Score
+
+
+def _value(score: Score) -> float:
+    assert score.value is not None
+    return score.value
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """A named way to make one number of many scores.
+
+    of_tags: the unweighted mean of the tags' means, instead of the mean over all.
+    all_images: a prompt counts once, with its worst image, instead of each image counting.
+    value: what is taken from a score that is ok.
+    """
+
+    name: str
+    title: str
+    of_tags: bool = False
+    all_images: bool = False
+    value: Callable[[Score], float] = _value
+
+
+class Evaluator(ABC):
+    """A suite's judge. One instance is made per run from the suite's card; it loads its weights lazily.
+
+    Registered under the entry point group `star_bench.evaluators` and named by a card's `evaluator` key.
+    """
+
+    metric: ClassVar[Metric] | Metric
+    aggregates: tuple[Aggregate, ...] = (Aggregate("mean", "mean over images"),)
+    """The first is the headline number."""
+
+    def __init__(self, card: SuiteCard, *, device: str = "cpu") -> None:
+        self.card = card
+        self.device = device
+
+    @abstractmethod
+    def prompts(self) -> list[Prompt]:
+        """All prompts of the suite, in their order. Raises UsageError or Refused for a broken prompt file."""
+
+    @abstractmethod
+    def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
+        """One score per image, in order. Deterministic, and the same whatever the batch."""
+
+    def canaries(self) -> list[Canary]:
+        """Pictures with known content; by default those that the card names."""
+        return [
+            Canary(
+                name=card.image,
+                image=np.asarray(PIL.Image.open(self.card.folder / card.image).convert("RGB")),
+                prompt=Prompt(f"canary-{i}", card.prompt, str(card.metadata.get("tag", "")), card.metadata),
+                low=card.low,
+                high=card.high,
+            )
+            for i, card in enumerate(self.card.canaries)
+        ]
+
+    def reward(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[float | None]:
+        """Partial credit in [0, 1] for training; None where there is no score. By default the score itself."""
+        return [score.value for score in self.score(images, prompts)]
+
+    def judges(self) -> dict[str, str]:
+        """Name -> content digest (or version) of everything that judges. Enters the run's digest.
+
+        Raises MissingWeights, in under two seconds and without a network, where a judge is not there.
+        """
+        return {}
+
+
+def check_canaries(evaluator: Evaluator) -> int:
+    """Judges the canaries; returns how many there were.
+
+    Raises Refused at the first wrong judgement.
+    """
+    canaries = evaluator.canaries()
+    scores = evaluator.score([c.image for c in canaries], [c.prompt for c in canaries]) if canaries else []
+    for canary, score in zip(canaries, scores, strict=True):
+        if score.value is None or not canary.low <= score.value <= canary.high:
+            got = score.status.value if score.value is None else f"{score.value:.4g}"
+            raise Refused(
+                f"canary {canary.name!r} of {evaluator.metric.identity} must score {canary.low:g} to {canary.high:g} "
+                f"and got {got}, so the judge on this machine can't be trusted and nothing was scored",
+                "run 'star-bench doctor' and reinstall the versions in constraints.txt",
+            )
+    return len(canaries)

@@ -1,0 +1,287 @@
+"""The CLIPs that say how well a picture fits its prompt: PickScore through transformers, any other through open_clip.
+
+Both load from this machine alone, are looked for before torch is imported, and run in float32 on one picture at a time:
+matrix products differ in the last bits between batch sizes, and a score may not depend on its batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import PIL.Image
+from pydantic import Field
+
+from star_bench.cards import Strict, did_you_mean, parse
+from star_bench.errors import MissingWeights, UsageError
+from star_bench.evaluators.base import Image, Metric
+from star_bench.weights import (
+    WEIGHTS_VARIABLE,
+    WeightsReference,
+    folder_digest,
+    weights_folder,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PICKSCORE = "yuvalkirstain/PickScore_v1"
+PICKSCORE_TOP = 26.0  # Flow-GRPO's reward is PickScore / 26
+MOST_TOKENS = 77
+
+OPEN_CLIP_FILES = ("open_clip_config.json", "open_clip_model.safetensors")
+WEIGHT_FILES = ("config.json", "model.safetensors")
+PROCESSOR_FILES = ("preprocessor_config.json", "tokenizer.json")
+
+
+class OpenClipJudge(Strict):
+    """A card's `judges` with backend open_clip: a CLIP in open_clip's local folder layout, such as the miniature's."""
+
+    backend: Literal["open_clip"]
+    metric: str = Field(min_length=1)
+    """The metric's name."""
+    weights: WeightsReference
+
+
+class TransformersJudge(Strict):
+    """A card's `judges` with backend transformers. A model is a Hugging Face repository or a folder; it is looked for
+    in the card's folder, in the weights folder under its full name, and in the Hugging Face cache."""
+
+    backend: Literal["transformers"]
+    metric: str = Field(min_length=1)
+    """The metric's name."""
+    weights: str
+    processor: str
+    """Where image processor and tokenizer come from."""
+    revision: str = "main"
+    """Of the weights, in the Hugging Face cache."""
+
+
+class Backend(ABC):
+    """Cosine of a picture and a text, and the scale that it is reported in."""
+
+    device: str
+
+    @property
+    @abstractmethod
+    def metric(self) -> Metric:
+        """Known without the weights."""
+
+    @abstractmethod
+    def digests(self) -> dict[str, str]:
+        """Name -> sha256 of all that judges. Raises MissingWeights, quickly; imports no torch."""
+
+    @abstractmethod
+    def _image(self, picture: PIL.Image.Image) -> Tensor:
+        """(1, D) features."""
+
+    @abstractmethod
+    def _text(self, text: str) -> Tensor:
+        """(1, D) features."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> float:
+        """exp(logit_scale)."""
+
+    @abstractmethod
+    def reward(self, cosine: float) -> float:
+        """Partial credit in [0, 1]."""
+
+    def cosine(self, image: Image, features: Tensor) -> float:
+        """Of an image (H, W, 3) and text features (1, D), in [-1, 1]."""
+        import torch
+
+        with torch.inference_mode():
+            seen = self._image(PIL.Image.fromarray(image))
+            return float(torch.nn.functional.cosine_similarity(seen.float(), features))
+
+    def text_features(self, text: str) -> Tensor:
+        """(1, D) float32."""
+        import torch
+
+        with torch.inference_mode():
+            return self._text(text).float()
+
+
+class OpenClipBackend(Backend):
+    """Any open_clip model from a folder."""
+
+    def __init__(self, judge: OpenClipJudge, device: str) -> None:
+        self.judge = judge
+        self.device = device
+
+    @cached_property
+    def metric(self) -> Metric:
+        try:
+            version = self._digest[:12]  # another CLIP is another scale
+        except MissingWeights:
+            version = "not installed"
+        return Metric(
+            name=self.judge.metric,
+            implementation="open_clip",
+            version=version,
+            unit="exp(logit_scale) * cosine",
+            range=(None, None),
+            licence="Apache-2.0",
+            paper="arXiv:2103.00020",
+        )
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = self.judge.weights.locate()
+        for name in OPEN_CLIP_FILES:
+            if not (folder / name).is_file():
+                raise MissingWeights(f"{folder} has no {name}", "put a folder that open_clip wrote there")
+        return folder
+
+    @cached_property
+    def _digest(self) -> str:
+        return folder_digest(self._folder)
+
+    def digests(self) -> dict[str, str]:
+        return {self._folder.name: self._digest}
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any, Any]:
+        """(model, preprocess, tokenizer)."""
+        folder = self._folder
+        import open_clip  # type: ignore[import-untyped]
+
+        source = f"local-dir:{folder}"  # beside pickles open_clip takes the safetensors file; a test holds it to that
+        model, preprocess = open_clip.create_model_from_pretrained(source, precision="fp32", device=self.device)
+        return model.eval().requires_grad_(False), preprocess, open_clip.get_tokenizer(source)
+
+    def _image(self, picture: PIL.Image.Image) -> Tensor:
+        model, preprocess, _ = self._parts
+        return model.encode_image(preprocess(picture)[None].to(self.device))
+
+    def _text(self, text: str) -> Tensor:
+        model, _, tokenizer = self._parts
+        return model.encode_text(tokenizer([text]).to(self.device))
+
+    @cached_property
+    def scale(self) -> float:
+        return float(self._parts[0].logit_scale.exp())
+
+    def reward(self, cosine: float) -> float:
+        return min(1.0, max(0.0, (cosine + 1) / 2))
+
+
+class TransformersBackend(Backend):
+    """PickScore_v1 (arXiv:2305.01569): CLIP-H fine-tuned on people's choices. Typical scores are 17 to 26."""
+
+    def __init__(self, judge: TransformersJudge, card_folder: Path, device: str) -> None:
+        self.judge = judge
+        self.card_folder = card_folder
+        self.device = device
+
+    @property
+    def metric(self) -> Metric:
+        return Metric(
+            name=self.judge.metric,
+            implementation=f"transformers {self.judge.weights} float32",
+            version=self.judge.revision,
+            unit=f"{self.judge.metric} (logit)",
+            range=(None, None),
+            licence="MIT",
+            paper="arXiv:2305.01569",
+        )
+
+    @cached_property
+    def _files(self) -> tuple[list[Path], list[Path]]:
+        """Of the weights (WEIGHT_FILES) and of the processor (PROCESSOR_FILES)."""
+        weights = self._find(self.judge.weights, WEIGHT_FILES, self.judge.revision)
+        return weights, self._find(self.judge.processor, PROCESSOR_FILES, "main")
+
+    def digests(self) -> dict[str, str]:
+        names = {
+            self.judge.weights: self._files[0],
+            self.judge.processor: self._files[1],
+        }
+        return {f"{name}/{path.name}": _sha256(path) for name, paths in names.items() for path in paths}
+
+    def _find(self, model: str, names: tuple[str, ...], revision: str) -> list[Path]:
+        for folder in (self.card_folder / model, weights_folder() / model):
+            if all((folder / name).is_file() for name in names):
+                return [folder / name for name in names]
+        from huggingface_hub import try_to_load_from_cache
+
+        found = [try_to_load_from_cache(model, name, revision=revision) for name in names]
+        for name, path in zip(names, found, strict=True):
+            if not isinstance(path, str):  # None, or the hub's mark for "known not to exist"
+                raise MissingWeights(
+                    f"{self.judge.metric} needs {name} of {model}, which is not on this machine",
+                    f"run 'hf download {model} {' '.join(names)}', or put those files in {weights_folder() / model} "
+                    f"({WEIGHTS_VARIABLE} moves the weights folder)",
+                )
+        return [Path(str(path)) for path in found]
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any, Any]:
+        """(model, image processor, tokenizer)."""
+        (config, _), (preprocessor, _) = self._files
+        import torch
+        import transformers
+
+        # The reference ran on transformers 4, whose CLIP processor is Pillow's; in 5 that one has a name of its own.
+        processor = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+        model: Any = transformers.CLIPModel.from_pretrained(
+            config.parent,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(preprocessor.parent, local_files_only=True)
+        images = processor.from_pretrained(preprocessor.parent, local_files_only=True)
+        return model.to(self.device).eval().requires_grad_(False), images, tokenizer
+
+    def _image(self, picture: PIL.Image.Image) -> Tensor:
+        model, images, _ = self._parts
+        pixels = images(images=picture, return_tensors="pt")["pixel_values"].to(self.device)
+        return _features(model.get_image_features(pixel_values=pixels))
+
+    def _text(self, text: str) -> Tensor:
+        model, _, tokenizer = self._parts
+        most = min(MOST_TOKENS, model.config.text_config.max_position_embeddings)
+        tokens = tokenizer(text, truncation=True, max_length=most, return_tensors="pt").to(self.device)
+        return _features(model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"]))
+
+    @cached_property
+    def scale(self) -> float:
+        return float(self._parts[0].logit_scale.exp())
+
+    def reward(self, cosine: float) -> float:
+        return min(1.0, max(0.0, self.scale * cosine / PICKSCORE_TOP))
+
+
+def _features(output: Any) -> Tensor:
+    """transformers 5 returns an object whose pooler_output is projected; 4 returned the tensor."""
+    return getattr(output, "pooler_output", output)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_backend(judges: dict[str, Any], card_folder: Path, device: str, where: str) -> Backend:
+    """The backend that a card's `judges` name. Raises UsageError."""
+    backend: Backend
+    match judges.get("backend"):
+        case "open_clip":
+            backend = OpenClipBackend(parse(OpenClipJudge, judges, where), device)
+        case "transformers":
+            backend = TransformersBackend(parse(TransformersJudge, judges, where), card_folder, device)
+        case other:
+            remedy = did_you_mean(str(other), ("open_clip", "transformers"))
+            raise UsageError(f"{where}: unknown backend {other!r}", remedy)
+    if "pickscore" in backend.metric.name.lower() and judges["weights"] != PICKSCORE:
+        raise UsageError(
+            f"{where}: the metric is called {backend.metric.name!r} and its weights are not {PICKSCORE}",
+            "give it another name",
+        )
+    return backend

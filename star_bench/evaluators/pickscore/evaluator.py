@@ -1,0 +1,68 @@
+"""Preference: how well a CLIP that learned it thinks a picture fits its prompt. PickScore, or the miniature's own.
+
+Four scales of PickScore circulate (cosine, logit, logit / 26, softmax of a pair). This is the logit, exp(logit_scale)
+* cosine, which Flow-GRPO and its successors print; the unit is a part of the metric's identity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+from star_bench import prompt_files
+from star_bench.errors import StarBenchError
+from star_bench.evaluators.base import Evaluator, Image, Prompt, Score, Status
+from star_bench.evaluators.pickscore.backends import make_backend
+from star_bench.suites import SuiteCard
+
+
+class Preference(Evaluator):
+    """The evaluator "preference". Score: exp(logit_scale) * cosine; detail: cosine."""
+
+    def __init__(self, card: SuiteCard, *, device: str = "cpu") -> None:
+        super().__init__(card, device=device)
+        self.backend = make_backend(card.judges, card.folder, device, f"suite {card.name}, judges")
+        self.metric = self.backend.metric
+
+    @cached_property
+    def _prompts(self) -> list[Prompt]:
+        return [Prompt(f"{i:05d}", text) for i, text in enumerate(prompt_files.read(self.card))]
+
+    def prompts(self) -> list[Prompt]:
+        """One per line of the card's file; a line that occurs twice is two prompts, with noises of their own."""
+        return list(self._prompts)
+
+    def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
+        """Raises MissingWeights."""
+        features = {text: self.backend.text_features(text) for text in dict.fromkeys(p.text for p in prompts)}
+        scores = []
+        for image, prompt in zip(images, prompts, strict=True):
+            try:
+                cosine = self.backend.cosine(image, features[prompt.text])
+            except StarBenchError:
+                raise
+            except Exception as error:  # noqa: BLE001 - an image that can't be judged has no score, and must not end the run
+                scores.append(
+                    Score(
+                        None,
+                        Status.ERROR,
+                        {"error": f"{type(error).__name__}: {error}"[:500]},
+                    )
+                )
+                continue
+            if math.isfinite(cosine):
+                scores.append(Score(self.backend.scale * cosine, detail={"cosine": cosine}))
+            else:
+                scores.append(Score(None, Status.ERROR, {"error": "the cosine is not finite"}))
+        return scores
+
+    def reward(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[float | None]:
+        """PickScore / 26 as in Flow-GRPO; (cosine + 1) / 2 for an open_clip model."""
+        return [
+            None if score.value is None else self.backend.reward(score.detail["cosine"])
+            for score in self.score(images, prompts)
+        ]
+
+    def judges(self) -> dict[str, str]:
+        return self.backend.digests()

@@ -1,0 +1,44 @@
+"""Progress on stderr: a bar where somebody watches, plain lines where nobody does."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class RichProgress:
+    """One bar per stage of a run."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bars.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.__exit__(kind, error, trace)
+
+    def start(self, title: str, total: int, done: int) -> None:
+        self._task = self._bars.add_task(title, total=total, completed=done)
+
+    def advance(self, count: int) -> None:
+        assert self._task is not None
+        self._bars.advance(self._task, count)
+
+    def note(self, message: str) -> None:
+        self.console.print(message, markup=False, highlight=False)

@@ -1,0 +1,49 @@
+"""Every setting that can change a pixel or a score, and the digests made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+def digest_of(content: Any) -> str:
+    """sha256 of the canonical JSON of plain data, in hexadecimal."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How images are made. All of it enters the digest; batch size, order and sharding can't change an image
+    and are not here. Defaults come from the suite's card and the checkpoint, never from this class."""
+
+    samples: int
+    """Images per prompt."""
+    steps: int
+    """Denoising steps of the ODE solver."""
+    guidance_scale: float
+    """Classifier-free guidance; 1.0 or less runs the conditional branch alone."""
+    negative_prompt: str
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    max_sequence_length: int
+    """T5 tokens."""
+    seed: int
+    """Enters each image's noise: sha256(seed, prompt id, k)."""
+    dtype: str
+    """float32, float16 or bfloat16: what the transformer and the text encoders run in."""
+    device: str
+    """cpu, cuda or mps: kernels differ by more than batch sizes do."""
+    scheduler: str = "checkpoint"
+    """The sampler is the scheduler that the checkpoint ships."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def digest(self) -> str:
+        return digest_of(self.as_dict())

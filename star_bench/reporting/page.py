@@ -1,0 +1,117 @@
+"""A run's page: one HTML file beside its pictures that asks nothing of a network and opens from a folder."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from star_bench.reporting import tables
+from star_bench.reporting.gallery import Card
+from star_bench.reporting.run_files import Interval, Results
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where a value lies between the ends of the interval bars."""
+
+    low: float
+    high: float
+
+    def percent(self, value: float) -> str:
+        """Position as an SVG length, kept on the bar."""
+        share = (value - self.low) / (self.high - self.low)
+        return f"{100 * min(max(share, 0.0), 1.0):.2f}%"
+
+
+def scale(results: Results) -> Scale:
+    """The metric's whole range; where it has no end, the span of this run's intervals with some room."""
+    low, high = results.metric.range
+    entries: list[Interval] = [*results.aggregates, *results.tags]
+    ends = [end for e in entries for end in (e.low, e.value, e.high) if end is not None] or [0.0, 1.0]
+    room = 0.1 * (max(ends) - min(ends)) or 1.0
+    low, high = (min(ends) - room if low is None else low), (max(ends) + room if high is None else high)
+    return Scale(low, high) if high > low else Scale(low, low + 1.0)
+
+
+def _inline(name: str) -> tuple[Markup, str]:
+    """A style or script of ours, and the source expression that lets exactly it through the page's policy."""
+    text = (TEMPLATES / name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Markup(text), f"'sha256-{digest}'"
+
+
+def _is_link(text: str) -> bool:
+    """Escaping does not disarm javascript: addresses, so only plain web addresses become links."""
+    return text.startswith(("https://", "http://")) and not any(char.isspace() for char in text)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = tables.number
+    environment.tests["link"] = _is_link
+    return environment
+
+
+def _counted(words: Sequence[str]) -> list[tuple[str, int]]:
+    """Each word with how often it occurs, in order of first sight."""
+    return list(Counter(words).items())
+
+
+def render(results: Results, cards: Sequence[Card]) -> str:
+    """The page as HTML. Pictures are expected beside it, under the cards' names.
+
+    Everything from a run is text to this page: the template escapes it, and the page's policy runs no script
+    but its own even if that failed.
+    """
+    css, css_source = _inline("run.css")
+    js, js_source = _inline("run.js")
+    published = tables.published_frame(results)
+    numeric = [dtype.kind == "f" for dtype in published.dtypes]
+    values: dict[str, Any] = {
+        "results": results,
+        "headline": results.aggregates[0],
+        "measures": [
+            *((entry.title, "aggregate", entry) for entry in results.aggregates),
+            *((entry.tag, "tag", entry) for entry in results.tags),
+        ],
+        "scale": scale(results),
+        "notices": tables.notices(results),
+        "provenance": tables.provenance(results),
+        "published_names": list(zip(published.columns, numeric, strict=True)),
+        "published": [list(zip(row, numeric, strict=True)) for row in tables.cells(published)],
+        "published_caption": tables.PUBLISHED_CAPTION,
+        "cards": cards,
+        "tags": _counted([card.tag for card in cards if card.tag]),
+        "verdicts": _counted([card.verdict for card in sorted(cards, key=_verdict_order)]),
+        "has_boxes": any(card.detections for card in cards),
+        "css": css,
+        "js": js,
+        # 'self' means nothing to some browsers when a page is opened as a file, so file: is named as well.
+        "policy": f"default-src 'none'; img-src 'self' file:; style-src {css_source}; script-src {js_source}; "
+        "base-uri 'none'; form-action 'none'",
+    }
+    return _environment().get_template("run.html.j2").render(values)
+
+
+VERDICTS = ("passed", "failed", "scored")
+
+
+def _verdict_order(card: Card) -> int:
+    """Scores before failures; sorting is stable for the rest."""
+    return VERDICTS.index(card.verdict) if card.verdict in VERDICTS else len(VERDICTS)

@@ -1,0 +1,251 @@
+"""Reads a finished run directory: results.json, prompts.jsonl, samples.jsonl and scores.jsonl.
+
+Keys that are not named here are ignored, so that a run may record more than a report shows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from star_bench.errors import Refused, UsageError
+from star_bench.evaluators.base import Status
+from star_bench.runs.store import read_rows
+
+FAILURES: tuple[Status, ...] = tuple(status for status in Status if status is not Status.OK)
+
+
+class _Recorded(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ModelEntry(_Recorded):
+    name: str
+    digest: str
+    licence: str
+
+
+class MetricEntry(_Recorded):
+    """range is (lowest, highest) that a value can take; None where there is no bound."""
+
+    name: str
+    implementation: str
+    version: str
+    unit: str
+    range: tuple[FiniteFloat | None, FiniteFloat | None]
+    licence: str
+    paper: str
+    identity: str
+
+
+class Subset(_Recorded):
+    """The first `limit` prompts out of `of`."""
+
+    limit: int
+    of: int
+
+
+class Counts(_Recorded):
+    """Images; all but `planned` are counts by status."""
+
+    planned: int
+    ok: int
+    missing: int = 0
+    corrupt: int = 0
+    degenerate: int = 0
+    error: int = 0
+
+
+class Interval(_Recorded):
+    """A summary value with its interval; all three are None where nothing was scored."""
+
+    value: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    n_images: int
+    n_prompts: int
+
+
+class AggregateEntry(Interval):
+    name: str
+    title: str
+
+
+class TagEntry(Interval):
+    tag: str
+
+
+class PublishedEntry(_Recorded):
+    model: str
+    value: FiniteFloat
+    metric: str = ""
+    source: str
+    protocol: str = "not stated"
+    tags: dict[str, FiniteFloat] = Field(default_factory=dict)
+
+
+class Results(_Recorded):
+    """results.json, schema 1. The first aggregate is the headline; `protocol` is None for foreign images."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    model: ModelEntry
+    suite: str
+    title: str
+    metric: MetricEntry
+    protocol: dict[str, Any] | None
+    digest: str
+    subset: Subset | None
+    generation: Literal["star-bench", "foreign"]
+    counts: Counts
+    complete: bool
+    aggregates: list[AggregateEntry] = Field(min_length=1)
+    tags: list[TagEntry]
+    canaries: int
+    judges: dict[str, str]
+    interval: str
+    published: list[PublishedEntry]
+    versions: dict[str, Any] = Field(default_factory=dict)
+    """Of everything that took part; from manifest.json where results.json, which repeats exactly, leaves them out."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Every planned image has a score, by the run's own word and by its counts."""
+        return self.complete and self.counts.ok == self.counts.planned
+
+
+class PromptRow(_Recorded):
+    id: str
+    text: str
+    tag: str = ""
+
+
+class SampleRow(_Recorded):
+    """path is relative to the run directory; None, like sha256, where there never was a picture."""
+
+    prompt_id: str
+    k: int
+    path: str | None
+    sha256: str | None
+
+
+class ScoreRow(_Recorded):
+    """value is None exactly when status is not ok; detail is the evaluator's own."""
+
+    prompt_id: str
+    k: int
+    status: Status
+    value: FiniteFloat | None
+    detail: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _value_when_ok(self) -> ScoreRow:
+        if (self.value is None) == (self.status is Status.OK):
+            raise ValueError("a score has a value exactly when its status is ok")
+        return self
+
+
+@dataclass(frozen=True)
+class RunImage:
+    """Image k of a prompt. sample is None where no picture was stored, score where none was recorded."""
+
+    prompt: PromptRow
+    k: int
+    sample: SampleRow | None
+    score: ScoreRow | None
+
+    @property
+    def status(self) -> Status:
+        return self.score.status if self.score else Status.MISSING
+
+    @property
+    def value(self) -> float | None:
+        return self.score.value if self.score else None
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A finished run; `images` are in the prompts' order, then by k."""
+
+    folder: Path
+    results: Results
+    images: tuple[RunImage, ...]
+
+
+Entry = TypeVar("Entry", bound=BaseModel)
+
+
+def _check(model: type[Entry], data: Any, where: str) -> Entry:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the record"
+        raise Refused(
+            f"{where}: {key}: {first['msg']}", "score the run again with this version of star-bench"
+        ) from None
+
+
+def parse_results(data: Mapping[str, Any]) -> Results:
+    """Checks the content of a results.json. Raises Refused, naming the key, for anything but schema 1."""
+    return _check(Results, data, "results.json")
+
+
+def _json(path: Path) -> Any:
+    """None where there is no such file. Raises Refused for one that is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path} can't be read ({error})", "score the run again") from None
+
+
+def read_results(run_dir: Path) -> Results:
+    """Raises UsageError where there is no results.json (the run did not finish), Refused where it is broken."""
+    path = run_dir / "results.json"
+    data = _json(path)
+    if data is None:
+        raise UsageError(f"{path} is not there", "let 'star-bench run' finish this run first")
+    results = _check(Results, data, str(path))
+    manifest = _json(run_dir / "manifest.json")
+    environment = manifest.get("environment") if isinstance(manifest, dict) else None
+    if results.versions or not isinstance(environment, dict):
+        return results
+    return results.model_copy(update={"versions": environment})
+
+
+def _rows(path: Path, model: type[Entry]) -> list[Entry]:
+    return [_check(model, row, f"{path}, line {number}") for number, row in enumerate(read_rows(path), start=1)]
+
+
+def read_run(run_dir: Path) -> RunFiles:
+    """All that a report needs, except the pictures. A later row for the same image replaces an earlier one.
+
+    Raises UsageError for a run that did not finish, and Refused for broken files, rows of unknown prompts, and
+    results that are not of these scores.
+    """
+    results = read_results(run_dir)
+    prompts = {row.id: row for row in _rows(run_dir / "prompts.jsonl", PromptRow)}
+    samples = {(row.prompt_id, row.k): row for row in _rows(run_dir / "samples.jsonl", SampleRow)}
+    scores = {(row.prompt_id, row.k): row for row in _rows(run_dir / "scores.jsonl", ScoreRow)}
+    order = {prompt_id: i for i, prompt_id in enumerate(prompts)}
+    keys = samples.keys() | scores.keys()
+    unknown = sorted(prompt_id for prompt_id, _ in keys if prompt_id not in prompts)
+    if unknown:
+        raise Refused(f"{run_dir} holds images of {unknown[0]!r}, a prompt it does not list", "run the suite again")
+    images = tuple(
+        RunImage(prompts[key[0]], key[1], samples.get(key), scores.get(key))
+        for key in sorted(keys, key=lambda key: (order[key[0]], key[1]))
+    )
+    scored = sum(image.status is Status.OK for image in images)
+    if scored != results.counts.ok:
+        raise Refused(
+            f"{run_dir} holds {scored} scores and its results.json speaks of {results.counts.ok}",
+            "give the same 'star-bench run' again to summarise it anew",
+        )
+    return RunFiles(run_dir, results, images)

@@ -1,0 +1,44 @@
+"""Writes a run's report: a folder that can be opened, mailed or served as it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from star_bench.reporting import tables
+from star_bench.reporting.gallery import Card, cards
+from star_bench.reporting.page import render
+from star_bench.reporting.run_files import Results, read_run
+from star_bench.runs.store import write_atomically
+
+
+def folder_name(results: Results) -> str:
+    """<model>-<suite>-<first 8 of the digest>, without characters that a path can't hold."""
+    return re.sub(r"[^\w.-]+", "-", f"{results.model.name}-{results.suite}-{results.digest[:8]}").lstrip(".-")
+
+
+def _bytes(text: str) -> bytes:
+    """A lone surrogate is valid JSON and no valid UTF-8; it is shown as "?"."""
+    return text.encode("utf-8", "replace")
+
+
+def write_report(run_dir: Path, out: Path) -> Path:
+    """Writes images/, results.csv, results.json, report.md and index.html into `out`; returns index.html's path.
+
+    The page comes last, so that it never names a picture that is not there. Raises UsageError for a run that
+    did not finish, Refused for one that can't be trusted, and DiskError for a file that can't be written.
+    """
+    run = read_run(run_dir)
+    shown: list[Card] = []
+    for card in cards(run):
+        if card.picture:
+            write_atomically(out / card.picture.name, card.picture.png)
+        # The page needs a picture's name and size; thousands of pictures need not stay in memory.
+        shown.append(replace(card, picture=card.picture and replace(card.picture, png=b"")))
+    tidy = tables.tidy_frame(run.results)
+    write_atomically(out / "results.csv", _bytes(tables.to_csv(tidy)))
+    write_atomically(out / "results.json", _bytes(tables.to_json(tidy)))
+    write_atomically(out / "report.md", _bytes(tables.report_markdown(run.results)))
+    write_atomically(out / "index.html", _bytes(render(run.results, shown)))
+    return out / "index.html"

@@ -1,0 +1,49 @@
+"""What a run would cost, from its plan and from what earlier runs on this device took."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from star_bench.runs.run import Options, Prepared
+from star_bench.runs.store import RunStore
+
+
+def _seconds_per_image(runs: Path, model: str, device: str, steps: int) -> float | None:
+    """Of the newest session that made images of this model on this device with as many steps."""
+    newest: tuple[str, float] | None = None
+    for path in runs.glob(f"{model}/*/*/manifest.json"):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        protocol = manifest.get("protocol") or {}
+        if (protocol.get("device"), protocol.get("steps")) != (device, steps):
+            continue
+        for session in manifest["sessions"]:
+            made = session.get("images_made")
+            if made and session.get("generation_s") is not None:
+                newest = max(newest or ("", 0.0), (session["started"], session["generation_s"] / made))
+    return newest[1] if newest else None
+
+
+def estimate_cost(prepared: Prepared, options: Options) -> dict[str, Any]:
+    """Images, forwards and, where an earlier run was timed here, minutes. Nothing is generated or written."""
+    plan, protocol = prepared.plan, prepared.plan.protocol
+    done = len(RunStore(prepared.folder).samples) if prepared.folder.exists() else 0
+    missing = max(0, len(plan.items) - done)
+    out: dict[str, Any] = {
+        "run": str(prepared.folder),
+        "metric": plan.metric.identity,
+        "prompts": len(plan.prompts),
+        "images": len(plan.items),
+        "already made": done,
+    }
+    if protocol is None:
+        return out
+    branches = 2 if protocol.guidance_scale > 1 else 1
+    seconds = _seconds_per_image(options.runs, plan.subject.name, protocol.device, protocol.steps)
+    minutes = None if seconds is None else round(seconds * missing / 60, 1)
+    return out | {
+        "protocol": protocol.as_dict(),
+        "transformer forwards (images x steps x branches)": missing * protocol.steps * branches,
+        "minutes of generation": "unknown: no earlier run of this model was timed on this device" if minutes is None else minutes,
+    }

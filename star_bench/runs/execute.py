@@ -1,0 +1,187 @@
+"""Generate, score, summarise: what is there is kept, what is missing is made, what failed is counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from star_bench.evaluators.base import Evaluator, Score, Status, check_canaries
+from star_bench.runs.plan import Item, Plan
+from star_bench.runs.store import Key, RunStore, decode_image, encode_png
+from star_bench.runs.summary import summarise
+
+Generate = Callable[[list[Item]], Sequence[np.ndarray | None]]
+"""A batch of items to uint8 RGB pictures, None where the latents were not finite."""
+Engine = Callable[[Callable[[], Generate], Iterable[list[Item]]], Iterator[Sequence[np.ndarray | None]]]
+
+
+class Progress(Protocol):
+    """Where work reports to."""
+
+    def start(self, title: str, total: int, done: int) -> None: ...
+    def advance(self, count: int) -> None: ...
+    def note(self, message: str) -> None: ...
+
+
+def generate(plan: Plan, store: RunStore, make: Callable[[], Generate], engine: Engine, size: int, bar: Progress) -> int:
+    """Makes the images that the store lacks, batch by batch; returns how many were made.
+
+    A stored picture whose bytes are not those that were stored is made again, with a note.
+    """
+    known = store.samples
+    damaged = {key for key, row in known.items() if row["status"] == "ok" and store.read_image(row) is None}
+    if damaged:
+        bar.note(f"{len(damaged)} stored pictures are damaged or gone and are made again")
+    items = plan.items
+    missing = {item.key for item in items if item.key not in known or item.key in damaged}
+    bar.start("generating", len(items), len(items) - len(missing))
+    todo = [batch for batch in plan.batches(size) if any(item.key in missing for item in batch)]
+    for batch, pictures in zip(todo, engine(make, todo), strict=True):
+        rows = []
+        for item, picture in zip(batch, pictures, strict=True):
+            if item.key not in missing:
+                continue
+            if picture is None:
+                rows.append(_failed(item.key, Status.DEGENERATE, "the latents were not finite"))
+            else:
+                rows.append(store.save_image(item.key, encode_png(picture)))
+        store.add_samples(rows)
+        bar.advance(len(rows))
+    return len(missing)
+
+
+def take_foreign(plan: Plan, store: RunStore, files: dict[Key, Path], bar: Progress) -> int:
+    """Copies pictures made elsewhere into the store, byte for byte, and returns how many were there.
+
+    Images that are not there are recorded as missing.
+    """
+    known = store.samples
+    bar.start("taking images", len(plan.items), 0)
+    for item in plan.items:
+        source, row = files.get(item.key), known.get(item.key)
+        if source is None:
+            new = _failed(item.key, Status.MISSING, "no file for this image in the folder")
+        else:
+            new = store.save_image(item.key, source.read_bytes(), source.suffix.lower())
+        if row != new:
+            store.add_samples([new])
+        bar.advance(1)
+    return sum(item.key in files for item in plan.items)
+
+
+def _failed(key: Key, status: Status, reason: str) -> dict[str, Any]:
+    return {"prompt_id": key[0], "k": key[1], "path": None, "sha256": None, "status": status.value, "reason": reason}
+
+
+def check_degenerate(picture: np.ndarray) -> str | None:
+    """Why a picture can't be meant to show anything, or None. A single flat colour is what NaN and black-out give."""
+    return "the picture is one flat colour" if picture.min() == picture.max() else None
+
+
+def score(plan: Plan, store: RunStore, evaluator: Evaluator, size: int, bar: Progress) -> None:
+    """Scores every image that has no score yet. A judge that raises fails the images of its batch, not the run."""
+    samples, known = store.samples, store.scores
+    items = plan.items
+
+    def is_scored(item: Item) -> bool:
+        row = known.get(item.key)
+        return row is not None and row["sha256"] == samples[item.key]["sha256"] and row["status"] != "error"
+
+    missing = {item.key for item in items if not is_scored(item)}
+    bar.start("scoring", len(items), len(items) - len(missing))
+    for batch in plan.batches(size):
+        todo = [item for item in batch if item.key in missing]
+        if not todo:
+            continue
+        found: dict[Key, Score] = {}
+        ready: list[tuple[Item, np.ndarray]] = []
+        for item in batch:
+            picture = _readable(store, samples[item.key])
+            if isinstance(picture, Score):
+                found[item.key] = picture
+            else:
+                ready.append((item, picture))
+        found |= _judge(evaluator, ready)
+        store.add_scores(
+            {
+                "prompt_id": item.prompt.id,
+                "k": item.k,
+                "sha256": samples[item.key]["sha256"],
+                "status": found[item.key].status.value,
+                "value": found[item.key].value,
+                "detail": found[item.key].detail,
+            }
+            for item in todo
+        )
+        bar.advance(len(todo))
+
+
+def _readable(store: RunStore, row: dict[str, Any]) -> np.ndarray | Score:
+    """The picture of a sample, or the score of one that can't be judged."""
+    if row["status"] != "ok":
+        return Score(None, Status(row["status"]), {"error": row["reason"]})
+    content = store.read_image(row)
+    if content is None:
+        return Score(None, Status.CORRUPT, {"error": "the stored file is gone or changed"})
+    try:
+        picture = decode_image(content)
+    except ValueError as error:
+        return Score(None, Status.CORRUPT, {"error": str(error)})
+    reason = check_degenerate(picture)
+    return Score(None, Status.DEGENERATE, {"error": reason}) if reason else picture
+
+
+def _judge(evaluator: Evaluator, ready: list[tuple[Item, np.ndarray]]) -> dict[Key, Score]:
+    if not ready:
+        return {}
+    try:
+        scores = evaluator.score([picture for _, picture in ready], [item.prompt for item, _ in ready])
+        if len(scores) != len(ready):
+            raise ValueError(f"the evaluator gave {len(scores)} scores for {len(ready)} pictures")
+    except Exception as error:  # a plugin may raise anything: its images have no score, the others keep theirs
+        failed = Score(None, Status.ERROR, {"error": f"{type(error).__name__}: {error}"})
+        return {item.key: failed for item, _ in ready}
+    return {item.key: result for (item, _), result in zip(ready, scores, strict=True)}
+
+
+def execute(
+    plan: Plan,
+    store: RunStore,
+    evaluator: Evaluator,
+    *,
+    produce: Callable[[], int],
+    environment: dict[str, Any],
+    batch_size: int,
+    bar: Progress,
+) -> dict[str, Any]:
+    """The whole run; `produce` fills the store with images. Returns the results, which are also in results.json.
+
+    results.json holds nothing that two undisturbed runs would not share; times and versions are in manifest.json.
+    Raises Refused when a canary is misjudged: then nothing is generated or scored.
+    """
+    manifest = store.read("manifest.json") or {"schema": 1, "digest": plan.digest(), **plan.identity(), "sessions": []}
+    manifest["environment"] = environment
+    session: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "finished": None}
+    manifest["sessions"].append(session)
+    store.write("manifest.json", manifest)
+    store.write_rows(
+        "prompts.jsonl", ({"id": p.id, "text": p.text, "tag": p.tag, "metadata": p.metadata} for p in plan.prompts)
+    )
+    bar.note(f"{plan.metric.identity}")
+    canaries = check_canaries(evaluator)
+    begun = time.monotonic()
+    session["images_made"] = produce()
+    session["generation_s"] = round(time.monotonic() - begun, 2)
+    begun = time.monotonic()
+    score(plan, store, evaluator, batch_size, bar)
+    session["scoring_s"] = round(time.monotonic() - begun, 2)
+    results = summarise(plan, evaluator, store.scores, canaries=canaries)
+    store.write("results.json", results)
+    session["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    store.write("manifest.json", manifest)
+    return results
+

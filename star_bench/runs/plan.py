@@ -1,0 +1,115 @@
+"""What a run will do: which images, under which protocol, and the digest that names all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from star_bench.errors import UsageError
+from star_bench.evaluators.base import Metric, Prompt
+from star_bench.protocol import Protocol, digest_of
+from star_bench.suites import GenerationDefaults, SuiteCard
+
+
+@dataclass(frozen=True)
+class Item:
+    """Image k of a prompt."""
+
+    prompt: Prompt
+    k: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.prompt.id, self.k
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a checkpoint by name and content digest, or a folder of pictures made elsewhere."""
+
+    name: str
+    digest: str
+    licence: str
+    foreign: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """protocol is None for pictures made elsewhere. `prompts` are the selected ones, `of` all that the suite has."""
+
+    subject: Subject
+    card: SuiteCard
+    metric: Metric
+    judges: dict[str, str]
+    prompts: tuple[Prompt, ...]
+    of: int
+    samples: int
+    protocol: Protocol | None
+
+    @property
+    def items(self) -> list[Item]:
+        return [Item(prompt, k) for prompt in self.prompts for k in range(self.samples)]
+
+    def identity(self) -> dict[str, Any]:
+        """All that can change an image or a score, as plain data."""
+        return {
+            "model": self.subject.digest,
+            "suite": self.card.content,
+            "metric": self.metric.identity,
+            "judges": self.judges,
+            "protocol": self.protocol.as_dict() if self.protocol else None,
+            "samples": self.samples,
+            "prompts": [[p.id, p.text, p.metadata] for p in self.prompts],
+        }
+
+    def digest(self) -> str:
+        return digest_of(self.identity())
+
+    def folder(self, runs: Path) -> Path:
+        """runs/<model>/<suite>/<first 16 digits of the digest>"""
+        return runs / self.subject.name / self.card.name / self.digest()[:16]
+
+    def batches(self, size: int) -> Iterator[list[Item]]:
+        """Items in order, cut at fixed places: a batch that is redone after a kill has the members it had before."""
+        items = self.items
+        return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def select(prompts: Sequence[Prompt], limit: int | None) -> tuple[Prompt, ...]:
+    """The first `limit` prompts, taken in turn from each tag so that a subset has every tag it can.
+
+    Raises UsageError where a suite has no prompts, or twice the same id.
+    """
+    if not prompts:
+        raise UsageError("the suite has no prompts", "check its prompt file")
+    if len({p.id for p in prompts}) != len(prompts):
+        raise UsageError("two prompts of the suite have the same id", "give each prompt an id of its own")
+    if limit is None or limit >= len(prompts):
+        return tuple(prompts)
+    seen: dict[str, int] = {}
+    ranked = []
+    for position, prompt in enumerate(prompts):
+        seen[prompt.tag] = seen.get(prompt.tag, 0) + 1
+        ranked.append((seen[prompt.tag], position))
+    return tuple(prompts[position] for position in sorted(position for _, position in sorted(ranked)[:limit]))
+
+
+def merge_protocol(
+    *layers: GenerationDefaults, seed: int, dtype: str, device: str, where: str
+) -> Protocol:
+    """The first layer that names a setting decides: command line, then the suite's card, then the checkpoint.
+
+    Raises UsageError naming a setting that no layer gives.
+    """
+    settings: dict[str, Any] = {}
+    for name in GenerationDefaults.model_fields:
+        given = [value for layer in layers if (value := getattr(layer, name)) is not None]
+        if not given:
+            raise UsageError(
+                f"nothing says what {name} {where} is generated with",
+                f"add {name} to the checkpoint's generation defaults",
+            )
+        settings[name] = given[0]
+    return Protocol(**settings, seed=seed, dtype=dtype, device=device)

@@ -1,0 +1,177 @@
+"""`star-bench run`: a checkpoint, or a folder of pictures, and a suite; results in the run's directory."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from star_bench import checkpoints, plugins, suites
+from star_bench.checkpoints import Checkpoint, LocalCheckpoint
+from star_bench.errors import UsageError
+from star_bench.evaluators.base import Evaluator
+from star_bench.runs import foreign
+from star_bench.runs.execute import Generate, Progress, execute, generate, take_foreign
+from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
+from star_bench.runs.store import open_run
+from star_bench.suites import GenerationDefaults, SuiteCard
+
+LIBRARIES = ("torch", "diffusers", "transformers", "open-clip-torch", "rapidocr", "numpy", "pillow", "star-bench")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says. None leaves a choice to the suite's card, then to the checkpoint."""
+
+    suite: str
+    model: str | None = None
+    base: str | None = None
+    images: Path | None = None
+    samples: int | None = None
+    limit: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int = 0  # chosen here
+    batch_size: int = 8  # chosen here: no image depends on it
+    device: str = "auto"
+    dtype: str = "auto"
+    runs: Path = Path("runs")
+    engine: str = "local"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start: everything named was found and fits together."""
+
+    plan: Plan
+    folder: Path
+    evaluator: Evaluator
+    local: LocalCheckpoint | None
+    files: dict[tuple[str, int], Path] | None
+
+
+def choose_device(asked: str) -> str:
+    """auto: cuda, then mps, then cpu. Raises UsageError for a device that this machine lacks."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        return next(name for name, present in there.items() if present)
+    if not there.get(asked.split(":")[0], False):
+        usable = ", ".join(name for name, present in there.items() if present)
+        raise UsageError(f"device {asked!r} is not on this machine", f"choose one of auto, {usable}")
+    return asked
+
+
+def choose_dtype(asked: str, checkpoint: Checkpoint, device: str) -> str:
+    """auto: float32 on a CPU, whose half precision is slow and inexact; else what the checkpoint is published for."""
+    if asked == "auto":
+        return "float32" if device == "cpu" else checkpoint.precision
+    if asked not in ("float32", "float16", "bfloat16"):
+        raise UsageError(f"dtype {asked!r} is unknown", "choose auto, float32, float16 or bfloat16")
+    return asked
+
+
+def make_evaluator(card: SuiteCard, device: str) -> Evaluator:
+    """The card's evaluator, from its entry point."""
+    evaluator: Evaluator = plugins.load("star_bench.evaluators", card.evaluator)(card, device=device)
+    return evaluator
+
+
+def _given(options: Options) -> GenerationDefaults:
+    return GenerationDefaults(
+        samples=options.samples, steps=options.steps, guidance_scale=options.guidance_scale
+    )
+
+
+def prepare(options: Options) -> Prepared:
+    """Finds everything and plans the run, cheapest checks first. Raises the errors of all it asks."""
+    if (options.model is None) == (options.images is None):
+        raise UsageError("a run needs either a model or a folder of pictures", "give --model NAME or --images DIR")
+    card = suites.load(options.suite)
+    plugins.load("star_bench.engines", options.engine)
+    checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model else None
+    local = checkpoints.locate(checkpoint) if checkpoint else None
+    device = choose_device(options.device)
+    evaluator = make_evaluator(card, device)
+    everything = evaluator.prompts()
+    prompts = select(everything, options.limit)
+    judges = evaluator.judges()
+    files, protocol = None, None
+    if checkpoint and local:
+        protocol = merge_protocol(
+            _given(options),
+            _suite_defaults(card, checkpoint),
+            checkpoint.generation,
+            seed=options.seed,
+            dtype=choose_dtype(options.dtype, checkpoint, device),
+            device=device.split(":")[0],
+            where=checkpoint.name,
+        )
+        subject, samples = Subject(checkpoint.name, local.digest, checkpoint.licence), protocol.samples
+    else:
+        assert options.images is not None
+        files = foreign.find(options.images, everything)
+        name = options.images.resolve().name
+        subject = Subject(name, foreign.digest(files), "not stated", foreign=True)
+        samples = options.samples or card.protocol.samples or 1
+    plan = Plan(subject, card, evaluator.metric, judges, prompts, len(everything), samples, protocol)
+    return Prepared(plan, plan.folder(options.runs), evaluator, local, files)
+
+
+def _suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefaults:
+    """The card's protocol, but for the text length that a checkpoint was trained with: another one breaks it."""
+    own = checkpoint.generation.max_sequence_length
+    return card.protocol.model_copy(update={"max_sequence_length": own}) if own else card.protocol
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What the numbers were made with: versions and device, for the manifest."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {"python": platform.python_version(), "platform": platform.platform(), "device": device, "versions": versions}
+
+
+def run(prepared: Prepared, options: Options, bar: Progress) -> dict[str, Any]:
+    """Runs, or goes on with, a prepared run. Returns the results. Raises Locked while another process writes to it."""
+    plan = prepared.plan
+    device = choose_device(options.device)
+
+    def worker() -> Generate:
+        from star_bench.generation.pipeline import load
+        from star_bench.generation.sampler import Sampler
+
+        assert prepared.local is not None and plan.protocol is not None
+        sampler = Sampler(load(prepared.local, dtype=plan.protocol.dtype, device=device), plan.protocol)
+
+        def make(batch: list[Item]) -> Sequence[np.ndarray | None]:
+            return sampler.generate([(item.prompt.id, item.prompt.text, item.k) for item in batch])
+
+        return make
+
+    with open_run(prepared.folder) as store:
+
+        def produce() -> int:
+            if prepared.files is not None:
+                return take_foreign(plan, store, prepared.files, bar)
+            engine = plugins.load("star_bench.engines", options.engine)
+            return generate(plan, store, worker, engine, options.batch_size, bar)
+
+        return execute(
+            plan,
+            store,
+            prepared.evaluator,
+            produce=produce,
+            environment=environment(device),
+            batch_size=options.batch_size,
+            bar=bar,
+        )

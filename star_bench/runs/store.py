@@ -1,0 +1,211 @@
+"""A run's directory: one writer, atomic files, append-only rows, everything checked when it is read again."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from star_bench.errors import Locked, Refused, StarBenchError
+
+Key = tuple[str, int]
+"""(prompt id, k)"""
+
+
+class DiskError(StarBenchError):
+    """A file could not be written (exit 3: what was there before is intact)."""
+
+    exit_code = 3
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes beside the target, syncs, renames: readers see the old file or the new one, never a part.
+
+    Raises DiskError, which names the path, when the disk is full or the folder can't be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+            raise DiskError(
+                f"{path} could not be written ({reason})", "free some space and give the same command again"
+            ) from None
+        raise
+
+
+def to_json(data: Any) -> bytes:
+    """Canonical bytes: the same data gives the same file."""
+    return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of an append-only JSONL file; a torn last line (a kill while writing) is dropped.
+
+    Raises Refused, with the line's number, for a broken line that is not the last.
+    """
+    if not path.exists():
+        return []
+    *lines, tail = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate([*lines, *([tail] if tail else [])], start=1):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("not an object")
+        except ValueError:
+            if number > len(lines):
+                break
+            raise Refused(
+                f"line {number} of {path} is broken though it is not the last",
+                "the file was changed by something else: restore it, or delete this run's folder and run again",
+            ) from None
+        if number <= len(lines):
+            rows.append(row)
+    return rows
+
+
+class RowFile:
+    """Appends rows to a JSONL file, synced to disk; a torn last line is cut off at opening."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = read_rows(path)
+        if path.exists():
+            content = path.read_bytes()
+            end = content.rfind(b"\n") + 1
+            if end != len(content):
+                with path.open("r+b") as file:
+                    file.truncate(end)
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """All rows in one write, then fsync. Raises DiskError naming the path."""
+        new = list(rows)
+        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in new)
+        try:
+            with self.path.open("ab") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+            raise DiskError(
+                f"{self.path} could not be written ({reason})", "free some space and give the same command again"
+            ) from None
+        self.rows += new
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Lossless bytes of uint8 RGB (H, W, 3)."""
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels, "RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def decode_image(content: bytes) -> np.ndarray:
+    """uint8 RGB (H, W, 3), EXIF orientation applied. Raises ValueError in words for anything broken."""
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as image:
+            image.load()
+            from PIL import ImageOps
+
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise ValueError(f"not a readable picture: {error}") from None
+
+
+class RunStore:
+    """The files of one run. Use `open_run` to get one that may write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._samples = RowFile(folder / "samples.jsonl")
+        self._scores = RowFile(folder / "scores.jsonl")
+
+    @property
+    def samples(self) -> dict[Key, dict[str, Any]]:
+        """The newest row of each image."""
+        return {(row["prompt_id"], row["k"]): row for row in self._samples.rows}
+
+    @property
+    def scores(self) -> dict[Key, dict[str, Any]]:
+        """The newest row of each score."""
+        return {(row["prompt_id"], row["k"]): row for row in self._scores.rows}
+
+    def image_path(self, key: Key, suffix: str = ".png") -> Path:
+        return self.folder / "images" / key[0] / f"{key[1]}{suffix}"
+
+    def add_samples(self, rows: Iterable[dict[str, Any]]) -> None:
+        self._samples.append(rows)
+
+    def add_scores(self, rows: Iterable[dict[str, Any]]) -> None:
+        self._scores.append(rows)
+
+    def save_image(self, key: Key, content: bytes, suffix: str = ".png") -> dict[str, Any]:
+        """Writes one picture and returns its row for add_samples."""
+        path = self.image_path(key, suffix)
+        write_atomically(path, content)
+        digest = hashlib.sha256(content).hexdigest()
+        relative = path.relative_to(self.folder).as_posix()
+        return {"prompt_id": key[0], "k": key[1], "path": relative, "sha256": digest, "status": "ok"}
+
+    def read_image(self, row: dict[str, Any]) -> bytes | None:
+        """A stored picture's bytes, or None where the file is gone or is not what was stored."""
+        try:
+            content = (self.folder / row["path"]).read_bytes()
+        except OSError:
+            return None
+        return content if hashlib.sha256(content).hexdigest() == row["sha256"] else None
+
+    def write(self, name: str, data: Any) -> None:
+        """A JSON file of the run, atomically."""
+        write_atomically(self.folder / name, to_json(data))
+
+    def write_rows(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        """A whole JSONL file of the run, atomically."""
+        write_atomically(self.folder / name, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows).encode())
+
+    def read(self, name: str) -> Any | None:
+        path = self.folder / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+@contextmanager
+def open_run(folder: Path) -> Iterator[RunStore]:
+    """The run's store, for one writer at a time.
+
+    The kernel drops the lock when its holder dies, however it dies, so a dead holder never blocks.
+    Raises Locked, naming the holder, when another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+            raise Locked(f"{folder} is being written by {holder}", "wait for it, or stop it and try again") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield RunStore(folder)
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)

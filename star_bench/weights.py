@@ -1,0 +1,71 @@
+"""Where a judge's weights lie on this machine, and what they are (their digest)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from pydantic import model_validator
+
+from star_bench.cards import Strict
+from star_bench.errors import MissingWeights
+from star_bench.shipped import MINIATURE_FOLDER
+
+WEIGHTS_VARIABLE = "STAR_BENCH_WEIGHTS_DIR"
+
+
+def weights_folder() -> Path:
+    """Where weights that a user put on this machine lie: $STAR_BENCH_WEIGHTS_DIR or ~/.local/share/star-bench/weights."""
+    default = Path.home() / ".local" / "share" / "star-bench" / "weights"
+    return Path(os.environ.get(WEIGHTS_VARIABLE) or default)
+
+
+class WeightsReference(Strict):
+    """Exactly one of: `shipped`, a part of the miniature that travels with the package; `local`, a folder below
+    weights_folder() that a user fills, described by `what` and `source`; `path`, any folder."""
+
+    shipped: str | None = None
+    local: str | None = None
+    path: str | None = None
+    what: str = ""
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> WeightsReference:
+        if sum(v is not None for v in (self.shipped, self.local, self.path)) != 1:
+            raise ValueError("give exactly one of shipped, local, path")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        if self.shipped is not None:
+            return MINIATURE_FOLDER / self.shipped
+        return weights_folder() / self.local if self.local is not None else Path(self.path or "")
+
+    def locate(self) -> Path:
+        """The folder. Raises MissingWeights, without touching the network, where it holds no safetensors file."""
+        if any(self.folder.glob("*.safetensors")):
+            return self.folder
+        if self.shipped is not None:
+            raise MissingWeights(
+                f"the miniature's {self.shipped} weights are not in {self.folder}",
+                "run 'star-bench miniature build' or reinstall star-bench",
+            )
+        raise MissingWeights(
+            f"{self.what or 'the judge weights'} are not on this machine",
+            f"put them in {self.folder} as safetensors"
+            + (f" (from {self.source})" if self.source else "")
+            + f", or set {WEIGHTS_VARIABLE} to the folder that holds {self.local or self.path}",
+        )
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over the names and contents of a folder's weights, configuration and tokenizer files."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".safetensors", ".json", ".txt", ".model") and path.is_file():
+            total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()

@@ -1,0 +1,249 @@
+"""The preference evaluator on tiny random CLIPs made here, without a network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from star_bench import suites
+from star_bench.errors import MissingWeights, UsageError
+from star_bench.evaluators.base import Prompt, Status
+from star_bench.evaluators.pickscore.backends import PICKSCORE
+from star_bench.evaluators.pickscore.evaluator import Preference
+from star_bench.miniature.suite_files import preference_canary, preference_prompts
+from star_bench.suites import SuiteCard
+
+PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+RNG = np.random.default_rng(0)
+IMAGES = [RNG.integers(0, 256, (48, 40, 3), dtype=np.uint8) for _ in range(3)]
+PROMPTS = [
+    Prompt("0", "a red car"),
+    Prompt("1", "a blue chair"),
+    Prompt("2", "a red car " * 60),
+]
+
+
+@pytest.fixture(scope="module")
+def open_clip_folder(tmp_path_factory) -> Path:
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("clip")
+    text = {
+        "context_length": 77,
+        "vocab_size": 49408,
+        "width": 16,
+        "heads": 2,
+        "layers": 1,
+    }
+    vision = {
+        "image_size": 32,
+        "patch_size": 8,
+        "width": 16,
+        "layers": 1,
+        "head_width": 8,
+    }
+    config = {
+        "model_cfg": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text},
+        "preprocess_cfg": {},
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**config["model_cfg"])
+    save_file(
+        {k: v.contiguous() for k, v in model.state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
+    for decoy in ("open_clip_model.bin", "open_clip_pytorch_model.bin", "a.pth"):
+        (folder / decoy).write_bytes(b"a pickle that must never be opened")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights_folder(tmp_path_factory) -> Path:
+    """A tiny model under PickScore's name, and a tokenizer and image processor under CLIP-H's."""
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("weights")
+    letters = [
+        *"abcdefghijklmnopqrstuvwxyz",
+        *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz"),
+    ]
+    vocabulary = {t: i for i, t in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
+    tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[])
+    tokenizer.save_pretrained(folder / PROCESSOR)
+    transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        folder / PROCESSOR
+    )
+    tiny = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    ends = {
+        "bos_token_id": vocabulary["<|startoftext|>"],
+        "eos_token_id": vocabulary["<|endoftext|>"],
+    }
+    config = transformers.CLIPConfig(
+        text_config={**tiny, **ends, "vocab_size": len(vocabulary)},
+        vision_config={**tiny, "image_size": 32, "patch_size": 8},
+        projection_dim=8,
+    )
+    torch.manual_seed(0)
+    transformers.CLIPModel(config).save_pretrained(folder / PICKSCORE)
+    return folder
+
+
+def card(suite: str, **judges: object) -> SuiteCard:
+    shipped = suites.load(suite)
+    return shipped.model_copy(update={"judges": {**shipped.judges, **judges}})
+
+
+@pytest.fixture
+def miniature(open_clip_folder) -> Preference:
+    return Preference(card("preference-miniature", weights={"path": str(open_clip_folder)}))
+
+
+@pytest.fixture
+def pickscore(weights_folder, monkeypatch) -> Preference:
+    monkeypatch.setenv("STAR_BENCH_WEIGHTS_DIR", str(weights_folder))
+    return Preference(suites.load("pickscore"))
+
+
+@pytest.mark.parametrize("which", ["miniature", "pickscore"])
+def test_score_is_the_scaled_cosine_and_the_same_in_any_batch(which, request):
+    evaluator = request.getfixturevalue(which)
+    scores = evaluator.score(IMAGES, PROMPTS)
+    assert [s.status for s in scores] == [Status.OK] * 3
+    for score in scores:
+        assert -1 <= score.detail["cosine"] <= 1
+        assert score.value == pytest.approx(score.detail["cosine"] * 1 / 0.07, rel=1e-3)  # CLIP's initial scale
+    assert scores == [evaluator.score([i], [p])[0] for i, p in zip(IMAGES, PROMPTS, strict=True)]
+    assert len({s.value for s in scores}) == 3
+
+
+def test_pickscore_equals_the_models_own_logits(pickscore, weights_folder):
+    import torch
+    from PIL import Image
+    from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+
+    model = CLIPModel.from_pretrained(weights_folder / PICKSCORE).eval()
+    tokens = AutoTokenizer.from_pretrained(weights_folder / PROCESSOR)(
+        [p.text for p in PROMPTS],
+        padding=True,
+        truncation=True,
+        max_length=77,
+        return_tensors="pt",
+    )
+    pixels = CLIPImageProcessorPil.from_pretrained(weights_folder / PROCESSOR)(
+        images=[Image.fromarray(i) for i in IMAGES], return_tensors="pt"
+    )
+    with torch.inference_mode():
+        expected = model(**tokens, **pixels).logits_per_image.diag()
+    got = [s.value for s in pickscore.score(IMAGES, PROMPTS)]
+    assert got == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_rewards_lie_between_0_and_1(miniature, pickscore):
+    cosines = [s.detail["cosine"] for s in miniature.score(IMAGES, PROMPTS)]
+    assert miniature.reward(IMAGES, PROMPTS) == pytest.approx([(c + 1) / 2 for c in cosines])
+    values = [s.value for s in pickscore.score(IMAGES, PROMPTS)]
+    assert pickscore.reward(IMAGES, PROMPTS) == pytest.approx([max(0.0, v / 26) for v in values])
+
+
+@pytest.mark.parametrize("which", ["miniature", "pickscore"])
+def test_a_picture_that_can_not_be_judged_has_no_score(which, request):
+    evaluator = request.getfixturevalue(which)
+    bad, good = evaluator.score([np.zeros((4, 4, 3)), IMAGES[0]], PROMPTS[:2])
+    assert (bad.value, bad.status, good.status) == (None, Status.ERROR, Status.OK)
+
+
+def test_identities(miniature, pickscore, open_clip_folder):
+    assert "Miniature preference [exp(logit_scale) * cosine]" in miniature.metric.identity
+    assert miniature.metric.version == miniature.judges()[open_clip_folder.name][:12]
+    assert pickscore.metric.identity.startswith("PickScore [PickScore (logit)], ")
+    assert len(pickscore.judges()) == 4
+
+
+@pytest.mark.parametrize("name", ["PickScore", "my pickscore"])
+def test_only_pickscore_is_called_pickscore(open_clip_folder, name):
+    for judges in (
+        {
+            "backend": "open_clip",
+            "metric": name,
+            "weights": {"path": str(open_clip_folder)},
+        },
+        {
+            "backend": "transformers",
+            "metric": name,
+            "weights": "somebody/else",
+            "processor": PROCESSOR,
+        },
+    ):
+        wrong = suites.load("preference-miniature").model_copy(update={"judges": judges})
+        with pytest.raises(UsageError, match="give it another name"):
+            Preference(wrong)
+
+
+@pytest.mark.parametrize(
+    ("judges", "says"),
+    [
+        ({"backend": "openclip"}, "did you mean 'open_clip'"),
+        ({"weight": "x"}, "did you mean 'weights'"),
+    ],
+)
+def test_wrong_judge_settings_are_named(judges, says):
+    with pytest.raises(UsageError, match=says):
+        Preference(card("preference-miniature", **judges))
+
+
+def test_missing_weights_are_told_quickly_and_without_torch(tmp_path):
+    """In a fresh process, as a user meets it: one sentence, exit code 4, under two seconds, nothing heavy imported."""
+    code = (
+        "import sys, time; from star_bench import suites; from star_bench.errors import MissingWeights\n"
+        "from star_bench.evaluators.pickscore.evaluator import Preference\n"
+        "start = time.monotonic()\n"
+        "try: Preference(suites.load('pickscore')).judges()\n"
+        "except MissingWeights as e: print(time.monotonic() - start, 'torch' in sys.modules, e.exit_code, e, sep='|')"
+    )
+    folders = {
+        "HF_HOME": str(tmp_path),
+        "STAR_BENCH_WEIGHTS_DIR": str(tmp_path),
+        "PATH": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=folders,
+    )
+    seconds, torch_there, exit_code, sentence = done.stdout.strip().split("|")
+    assert float(seconds) < 2
+    assert (torch_there, exit_code) == ("False", "4")
+    assert sentence.startswith(f"PickScore needs config.json of {PICKSCORE}, which is not on this machine: run 'hf")
+
+
+def test_a_missing_open_clip_folder(tmp_path):
+    lost = Preference(card("preference-miniature", weights={"path": str(tmp_path / "gone")}))
+    assert lost.metric.version == "not installed"
+    for ask in (lost.judges, lambda: lost.score(IMAGES, PROMPTS)):
+        start = time.monotonic()
+        with pytest.raises(MissingWeights):
+            ask()
+        assert time.monotonic() - start < 2
+
+
+def test_shipped_prompts_and_canary_are_what_the_code_writes():
+    shipped = Preference(suites.load("preference-miniature"))
+    assert [p.text for p in shipped.prompts()] == preference_prompts()
+    assert all(np.array_equal(c.image, preference_canary()) for c in shipped.canaries())

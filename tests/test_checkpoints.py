@@ -1,0 +1,349 @@
+"""Names, paths and hub ids; files found without a network; sentences where they are not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+from star_bench import checkpoints
+from star_bench.cards import parse
+from star_bench.checkpoints import Source, content_digest, locate, resolve
+from star_bench.errors import MissingWeights, Refused, UsageError
+
+COMMIT, LATER = "a" * 40, "b" * 40
+
+
+@pytest.fixture(autouse=True)
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Caches of our own, so that nothing on this machine is seen or written."""
+    monkeypatch.setenv("STAR_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return tmp_path
+
+
+def pipeline(folder: Path, weights: bytes = b"weights") -> Path:
+    """Something that looks like a diffusers folder to code that never reads a tensor."""
+    parts = {"transformer": ["diffusers", "T"], "vae": ["diffusers", "V"], "scheduler": ["diffusers", "S"]}
+    for part in parts:
+        (folder / part).mkdir(parents=True)
+        (folder / part / "config.json").write_text("{}")
+        if part != "scheduler":
+            (folder / part / "diffusion_pytorch_model.safetensors").write_bytes(weights)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "P", "image_encoder": [None, None], **parts}))
+    return folder
+
+
+def peft(folder: Path, base: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    (folder / "adapter_model.safetensors").write_bytes(b"lora")
+    return folder
+
+
+def in_hub_cache(home: Path, hub: str, commit: str, *, lora: bool = False) -> Path:
+    repository = home / "hub" / f"models--{hub.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / "main").write_text(commit)
+    folder = repository / "snapshots" / commit
+    return peft(folder, None) if lora else pipeline(folder, commit.encode())
+
+
+# Names
+
+
+def test_the_shipped_file_is_sound_and_complete() -> None:
+    listed = checkpoints.entries()
+    assert {"miniature", "sd3.5-medium", "flow-grpo-geneval", "flow-grpo-ocr", "flow-grpo-pickscore"} <= set(listed)
+    assert {name for name, entry in listed.items() if entry.status == "claimed"} == {
+        "star-geneval",
+        "star-ocr",
+        "star-pickscore",
+    }
+    assert [listed[f"star-{suite}"].published[0].value for suite in ("geneval", "ocr", "pickscore")] == [
+        0.9759,
+        0.9757,
+        23.60,
+    ]
+    assert all(number.protocol == "not stated" for number in listed["star-ocr"].published)
+    for name in listed:
+        defaults = resolve(name).generation.model_dump(exclude={"samples"})
+        assert None not in defaults.values(), name
+
+
+def test_a_lora_entry_inherits_its_base() -> None:
+    found = resolve("flow-grpo-ocr")
+    assert found.source.hub == "stabilityai/stable-diffusion-3.5-medium"
+    assert found.lora.hub == "jieliu/SD3.5M-FlowGRPO-Text"
+    assert (found.base, found.generation.steps, found.generation.max_sequence_length) == ("sd3.5-medium", 40, 128)
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("miniatur", "miniature"), ("sd3.5-mediun", "sd3.5-medium")])
+def test_an_unknown_name_gets_the_nearest(wrong: str, right: str) -> None:
+    with pytest.raises(UsageError, match=f"did you mean '{right}'"):
+        resolve(wrong)
+
+
+def test_an_unknown_key_gets_the_nearest() -> None:
+    good = {"source": {"hub": "a/b"}, "precision": "float16", "licence": "x"}
+    parse(checkpoints.Entry, good, "file: name")
+    with pytest.raises(UsageError, match=r"unknown key 'licens'.*'licence'"):
+        parse(checkpoints.Entry, good | {"licens": "x"}, "file: name")
+    with pytest.raises(UsageError, match=r"unknown key 'source.hubb'.*'hub'"):
+        parse(checkpoints.Entry, good | {"source": {"hubb": "a/b"}}, "file: name")
+    with pytest.raises(UsageError, match="only one of hub, path"):
+        parse(checkpoints.Entry, good | {"source": {"hub": "a/b", "path": "c"}}, "file: name")
+    with pytest.raises(UsageError, match="either a source, or a lora"):
+        parse(checkpoints.Entry, good | {"source": {}}, "file: name")
+
+
+def test_an_unknown_base_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    entry = "precision: float16\n  licence: x\n"
+    file.write_text(f"one:\n  source: {{hub: a/b}}\n  {entry}two:\n  lora: {{hub: c/d}}\n  base: onee\n  {entry}")
+    with pytest.raises(UsageError, match="no base named 'onee': did you mean 'one'"):
+        checkpoints.entries(file)
+
+
+def test_hub_ids() -> None:
+    assert resolve("org/name@v1.0").source == Source(hub="org/name", revision="v1.0")
+    assert resolve("org/name").source.revision == "main"
+    assert resolve("stabilityai/stable-diffusion-3.5-medium").name == "sd3.5-medium"
+    assert resolve("stabilityai/stable-diffusion-3.5-medium@abc").name == "stabilityai/stable-diffusion-3.5-medium@abc"
+    assert resolve("jieliu/SD3.5M-FlowGRPO-Text").name == "flow-grpo-ocr"
+    adapter = resolve("org/lora", base="sd3.5-medium")
+    assert (adapter.lora.hub, adapter.base) == ("org/lora", "sd3.5-medium")
+
+
+@pytest.mark.parametrize("spec", ["./nothing", "/nothing/at/all", "nothing.safetensors", "a/b/c", "org/name@"])
+def test_what_is_not_there_is_a_usage_error(spec: str) -> None:
+    with pytest.raises(UsageError, match="there is nothing at"):
+        resolve(spec)
+
+
+# Paths
+
+
+def test_a_folder_is_found_whole(tmp_path: Path) -> None:
+    folder = pipeline(tmp_path / "mine")
+    found = locate(resolve(str(folder)))
+    assert (found.folder, found.lora_path, found.revision) == (folder, None, None)
+    with pytest.raises(UsageError, match="leave --base out"):
+        resolve(str(folder), base="miniature")
+
+
+def test_lora_paths_and_their_bases(tmp_path: Path) -> None:
+    base = pipeline(tmp_path / "base")
+    file = tmp_path / "lora.safetensors"
+    file.write_bytes(b"lora")
+    with pytest.raises(UsageError, match="--base NAME"):
+        resolve(str(file))
+    found = locate(resolve(str(file), base=str(base)))
+    assert (found.folder, found.lora_path) == (base, file)
+    folder = peft(tmp_path / "peft", str(base))
+    assert locate(resolve(str(folder))).lora_path == folder
+    hub = resolve(str(peft(tmp_path / "hub-based", "stabilityai/stable-diffusion-3.5-medium")))
+    assert (hub.base, hub.generation.steps) == ("sd3.5-medium", 40)
+    with pytest.raises(UsageError, match="/elsewhere/model.*--base"):
+        resolve(str(peft(tmp_path / "lost", "/elsewhere/model")))
+    with pytest.raises(UsageError, match="no whole pipeline"):
+        resolve(str(file), base="flow-grpo-ocr")
+    with pytest.raises(UsageError, match="neither a folder nor"):
+        (tmp_path / "model.ckpt").write_bytes(b"x")
+        resolve(str(tmp_path / "model.ckpt"))
+
+
+def test_a_lost_shard_and_a_lost_part_are_named(tmp_path: Path) -> None:
+    folder = pipeline(tmp_path / "mine")
+    index = folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "diffusion_pytorch_model.safetensors", "b": "two.safetensors"}}))
+    with pytest.raises(MissingWeights, match=r"two\.safetensors is not there"):
+        locate(resolve(str(folder)))
+    index.unlink()
+    for file in (folder / "vae").iterdir():
+        file.unlink()
+    with pytest.raises(MissingWeights, match="vae is not there"):
+        locate(resolve(str(folder)))
+
+
+# The hub
+
+
+def test_claimed_weights_say_so() -> None:
+    with pytest.raises(MissingWeights, match="weights are not released") as missing:
+        locate(resolve("star-geneval"))
+    assert missing.value.exit_code == 4
+
+
+def test_the_cache_is_used_and_the_commit_kept(homes: Path) -> None:
+    first = in_hub_cache(homes, "org/name", COMMIT)
+    with mock.patch.object(checkpoints, "_download", side_effect=AssertionError("no network first")):
+        found = locate(resolve("org/name"))
+        assert (found.folder, found.revision) == (first, COMMIT)
+        assert json.loads((homes / "cache" / "pins.json").read_text()) == {"org/name@main": COMMIT}
+        in_hub_cache(homes, "org/name", LATER)  # main moves on
+        assert locate(resolve("org/name")).revision == COMMIT
+        assert locate(resolve(f"org/name@{LATER}")).revision == LATER
+    assert not list((homes / "cache").glob("*.partial"))
+
+
+def test_a_lora_of_the_cache_on_a_base_of_the_cache(homes: Path) -> None:
+    in_hub_cache(homes, "stabilityai/stable-diffusion-3.5-medium", COMMIT)
+    lora = in_hub_cache(homes, "jieliu/SD3.5M-FlowGRPO-Text", LATER, lora=True)
+    found = locate(resolve("flow-grpo-ocr"))
+    assert (found.lora_path, found.revision) == (lora, f"{COMMIT}+{LATER}")
+    assert found.digest != locate(resolve("sd3.5-medium")).digest
+
+
+def test_a_download_asks_for_the_pinned_commit_and_no_pickles(homes: Path) -> None:
+    in_hub_cache(homes, "org/name", COMMIT)
+    locate(resolve("org/name"))
+    (homes / "hub").rename(homes / "cleared")
+    asked: dict[str, Any] = {}
+
+    def snapshot(**kwargs: Any) -> str:
+        if kwargs["local_files_only"]:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not here")
+        asked.update(kwargs)
+        return str(in_hub_cache(homes, "org/name", kwargs["revision"]))
+
+    with (
+        mock.patch.object(checkpoints, "_reachable", return_value=True),
+        mock.patch.object(
+            huggingface_hub.HfApi, "model_info", side_effect=lambda *_, revision, **__: mock.Mock(sha=revision)
+        ),
+        mock.patch.object(huggingface_hub, "snapshot_download", snapshot),
+    ):
+        assert locate(resolve("org/name")).revision == COMMIT
+    assert asked["revision"] == COMMIT
+    wanted = huggingface_hub.utils.filter_repo_objects(
+        ["transformer/a.safetensors", "transformer/a.fp16.safetensors", "unet/a.bin", "whole.safetensors", "vae/x.py"],
+        allow_patterns=asked["allow_patterns"],
+        ignore_patterns=asked["ignore_patterns"],
+    )
+    assert list(wanted) == ["transformer/a.safetensors"]
+
+
+def test_offline_is_told_in_one_sentence_and_at_once() -> None:
+    """A network that swallows everything, the slowest way to be offline."""
+    slow = mock.patch.object(checkpoints.socket, "create_connection", side_effect=lambda *_: time.sleep(30))
+    start = time.monotonic()
+    with slow, pytest.raises(MissingWeights, match=r"can't be reached.*hf auth login.*--model PATH") as missing:
+        locate(resolve("sd3.5-medium"))
+    assert time.monotonic() - start < 2
+    assert missing.value.exit_code == 4 and "\n" not in str(missing.value)
+
+
+def test_without_fetching_the_network_is_not_asked() -> None:
+    with (
+        mock.patch.object(checkpoints, "_download", side_effect=AssertionError("asked")),
+        pytest.raises(MissingWeights, match="not in the Hugging Face cache"),
+    ):
+        locate(resolve("sdxl"), fetch=False)
+
+
+def test_offline_by_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingWeights, match="HF_HUB_OFFLINE"):
+        locate(resolve("sd3.5-medium"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [(GatedRepoError, "licence to be accepted.*hf auth login"), (RepositoryNotFoundError, "check the name")],
+)
+def test_gated_and_unknown_repositories(kind: type[Exception], says: str) -> None:
+    error = kind.__new__(kind)
+    with (
+        mock.patch.object(checkpoints, "_reachable", return_value=True),
+        mock.patch.object(huggingface_hub.HfApi, "model_info", side_effect=error),
+        pytest.raises(MissingWeights, match=says),
+    ):
+        locate(resolve("sd3.5-medium"))
+
+
+def test_any_other_failure_of_a_download_is_one_sentence() -> None:
+    with (
+        mock.patch.object(checkpoints, "_reachable", return_value=True),
+        mock.patch.object(huggingface_hub.HfApi, "model_info", side_effect=OSError("cut\noff")),
+        pytest.raises(MissingWeights, match=r"can't be fetched \(OSError: cut\)"),
+    ):
+        locate(resolve("sd3.5-medium"))
+
+
+def test_broken_pins_are_not_overwritten(homes: Path) -> None:
+    in_hub_cache(homes, "org/name", COMMIT)
+    (homes / "cache").mkdir()
+    (homes / "cache" / "pins.json").write_text("{")
+    with pytest.raises(UsageError, match=r"pins\.json"):
+        locate(resolve("org/name"))
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(homes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_hub_cache(homes, "org/name", COMMIT)
+    with mock.patch.object(os, "replace", side_effect=OSError("full")):
+        assert locate(resolve("org/name")).revision == COMMIT
+    assert list((homes / "cache").iterdir()) == []
+
+
+# Digests
+
+
+def test_the_digest_follows_content_and_not_place(tmp_path: Path) -> None:
+    one, two = pipeline(tmp_path / "one"), pipeline(tmp_path / "two")
+    digest = content_digest(one)
+    assert content_digest(two) == digest
+    for extra in ("README.md", "transformer/model.bin", "whole.safetensors", "vae/x.fp16.safetensors"):
+        (two / extra).write_text("x")
+    assert content_digest(two) == digest
+    (two / "scheduler" / "config.json").write_text('{"shift": 3}')
+    assert content_digest(two) != digest
+    (one / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"weightz")  # same size
+    assert content_digest(one) != digest
+
+
+def test_a_lora_enters_by_content(tmp_path: Path) -> None:
+    folder = pipeline(tmp_path / "one")
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for file in files:
+        file.write_bytes(b"lora")
+    assert content_digest(folder, files[0]) == content_digest(folder, files[1]) != content_digest(folder)
+    files[1].write_bytes(b"LORA")
+    assert content_digest(folder, files[0]) != content_digest(folder, files[1])
+
+
+def test_a_large_file_is_hashed_once(tmp_path: Path) -> None:
+    folder = pipeline(tmp_path / "one", b"x" * (2**20 + 1))
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    for file in (weights, folder / "transformer" / weights.name):
+        os.utime(file, (1, 1))
+    digest = content_digest(folder)
+    with mock.patch.object(checkpoints.hashlib, "file_digest", wraps=checkpoints.hashlib.file_digest) as hashed:
+        assert content_digest(folder) == digest
+        assert all(Path(call.args[0].name).stat().st_size < 2**20 for call in hashed.call_args_list)
+    weights.write_bytes(b"y" * (2**20 + 1))
+    assert content_digest(folder) != digest
+
+
+def test_foreign_code_is_refused(tmp_path: Path) -> None:
+    folder = pipeline(tmp_path / "one")
+    (folder / "vae" / "mine.py").write_text("")
+    with pytest.raises(Refused, match="Python code"):
+        locate(resolve(str(folder)))
+
+
+def test_no_torch_is_loaded() -> None:
+    code = (
+        "import sys; from star_bench import checkpoints as c; c.resolve('miniature'); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
