@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-miniature = typer.Typer(help="The miniature world: a whole text-to-image world that runs on a laptop.", no_args_is_help=True)
+miniature = typer.Typer(help="The miniature: a whole text-to-image world on a laptop.", no_args_is_help=True)
 app.add_typer(miniature, name="miniature")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -79,13 +79,15 @@ def run(
 
         _print(estimate_cost(prepared, options), as_json)
         return
-    from star_bench.progress import RichProgress
+    from star_bench.progress import RichProgress, quiet_libraries
+    from star_bench.reporting.run_files import read_results
     from star_bench.reporting.tables import print_table
     from star_bench.reporting.write import folder_name, write_report
 
+    quiet_libraries()
     with RichProgress() as bar:
         results = runner.run(prepared, options, bar)
-    page = write_report(prepared.folder, reports / folder_name(results))
+    page = write_report(prepared.folder, reports / folder_name(read_results(prepared.folder)))
     if as_json:
         _print({**results, "run": str(prepared.folder), "report": str(page)}, as_json=True)
     else:
@@ -121,7 +123,9 @@ def list_things(
 def doctor(device: Device = "auto", as_json: Json = False) -> None:
     """Versions, devices, weights that are here, and each suite's canaries judged."""
     from star_bench.doctor import examine
+    from star_bench.progress import quiet_libraries
 
+    quiet_libraries()
     report = examine(device)
     _print(report["checks"], as_json)
     if not report["healthy"]:
@@ -132,7 +136,7 @@ def doctor(device: Device = "auto", as_json: Json = False) -> None:
 def build(
     out: Annotated[Path, typer.Option(help="Where the weights are written.")] = Path("miniature-weights"),
     world: Annotated[str, typer.Option(help="small (a CPU can learn it) or large (wants a GPU).")] = "small",
-    part: Annotated[list[str] | None, typer.Option(help="Only vae, generator, detector or clip; may be repeated.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="Only vae, generator, detector or clip; repeatable.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     work: Annotated[Path, typer.Option(help="Where unfinished training is kept.")] = Path(".miniature-build"),
     device: Device = "auto",

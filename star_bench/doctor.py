@@ -31,7 +31,7 @@ def _weights(name: str) -> dict[str, str]:
     if checkpoint.status == "claimed":
         return _row(f"model {name}", "absent", "claimed, weights not released")
     try:
-        local = checkpoints.locate(checkpoint)
+        local = checkpoints.locate(checkpoint, fetch=False)
     except MissingWeights as error:
         return _row(f"model {name}", "absent", str(error))
     except StarBenchError as error:

@@ -7,7 +7,7 @@ and averaged down, so that edges are smooth at 20 pixels. Colours are close to t
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -186,7 +186,7 @@ def _shrink(image: Image.Image) -> np.ndarray:
     return sprite
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprite(name: str, color: str, size: int) -> np.ndarray:
     """(size, size, 4) float32: RGB in 0..255 and alpha in 0..1."""
     canvas = Canvas(size, RGB[color])
@@ -194,7 +194,7 @@ def sprite(name: str, color: str, size: int) -> np.ndarray:
     return _shrink(canvas.image)
 
 
-@lru_cache(maxsize=None)
+@cache
 def letter(char: str, width: int, height: int) -> np.ndarray:
     """(height, width, 4) float32: one dark capital, drawn to fill its cell but for a pixel of air on each side."""
     font = ImageFont.load_default(size=96)

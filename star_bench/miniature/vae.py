@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from star_bench.miniature.fit import Recipe, fit
-from star_bench.miniature.scenes import KINDS, World, random_scene
+from star_bench.miniature.scenes import World, random_scene
 
 RECIPE = Recipe(steps=2400, batch=16, adam_lr=2e-3, ema=0.995)
 MIX = {"single_object": 0.1, "two_object": 0.2, "counting": 0.2, "color_attr": 0.2, "words": 0.3}

@@ -1,0 +1,85 @@
+"""The digest changes with everything that can change a number, and subsets are fair."""
+
+import dataclasses
+
+import pytest
+
+from star_bench.errors import UsageError
+from star_bench.evaluators.base import Metric, Prompt
+from star_bench.protocol import Protocol
+from star_bench.runs.plan import Plan, Subject, merge_protocol, select
+from star_bench.suites import GenerationDefaults, load
+
+PROTOCOL = Protocol(
+    samples=2,
+    steps=4,
+    guidance_scale=4.0,
+    negative_prompt="",
+    height=64,
+    width=64,
+    max_sequence_length=16,
+    seed=0,
+    dtype="float32",
+    device="cpu",
+)
+METRIC = Metric("m", "i", "1", "u", (0, 1), "Apache-2.0", "")
+PROMPTS = tuple(Prompt(f"{i:05d}", f"prompt {i}", "ab"[i % 2]) for i in range(10))
+
+
+def plan(**changes: object) -> Plan:
+    base = Plan(
+        Subject("m", "d", "l"), load("geneval-miniature"), METRIC, {"judge": "x"}, PROMPTS, 10, 2, PROTOCOL
+    )
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Protocol)])
+def test_every_protocol_field_is_in_the_digest(field: str) -> None:
+    old = getattr(PROTOCOL, field)
+    new = old + 1 if isinstance(old, int | float) else old + "x"
+    assert plan(protocol=dataclasses.replace(PROTOCOL, **{field: new})).digest() != plan().digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"subject": Subject("m", "other", "l")},
+        {"metric": dataclasses.replace(METRIC, version="2")},
+        {"judges": {"judge": "y"}},
+        {"prompts": PROMPTS[:9]},
+        {"samples": 3},
+        {"card": load("ocr-miniature")},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_model_metric_judges_and_prompts_are_in_the_digest(change: dict[str, object]) -> None:
+    assert plan(**change).digest() != plan().digest()
+
+
+def test_batches_have_fixed_members() -> None:
+    assert [[i.key for i in b] for b in plan().batches(8)][1][0] == ("00004", 0)
+    assert sum(len(b) for b in plan().batches(7)) == 20
+
+
+def test_a_subset_has_every_tag_and_keeps_the_order() -> None:
+    prompts = [Prompt(str(i), "x", tag) for i, tag in enumerate("aaaabbc")]
+    assert [p.id for p in select(prompts, 3)] == ["0", "4", "6"]
+    assert [p.id for p in select(prompts, 5)] == ["0", "1", "4", "5", "6"]
+    assert select(prompts, None) == tuple(prompts)
+
+
+def test_no_prompts_and_double_ids_are_refused() -> None:
+    with pytest.raises(UsageError, match="no prompts"):
+        select([], None)
+    with pytest.raises(UsageError, match="same id"):
+        select([Prompt("1", "x"), Prompt("1", "y")], None)
+
+
+def test_the_first_layer_decides_and_a_gap_is_named() -> None:
+    full = GenerationDefaults(
+        samples=1, steps=9, guidance_scale=1, negative_prompt="", height=8, width=8, max_sequence_length=8
+    )
+    merged = merge_protocol(GenerationDefaults(steps=3), full, seed=0, dtype="float32", device="cpu", where="m")
+    assert (merged.steps, merged.guidance_scale) == (3, 1)
+    with pytest.raises(UsageError, match="samples"):
+        merge_protocol(GenerationDefaults(steps=3), seed=0, dtype="float32", device="cpu", where="m")
