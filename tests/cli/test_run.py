@@ -1,0 +1,244 @@
+"""`star-bench run` as a user meets it: complete, interrupted, broken, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import yaml
+
+from star_bench.errors import Incomplete, Locked, Refused, UsageError
+from star_bench.shipped import SUITES_FOLDER
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """One thread, no hub."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """cli("run", "--suite", ...) in an empty folder."""
+
+    def call(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "star_bench", *words],
+            cwd=tmp_path,
+            env=environment(**more),
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+
+    return call
+
+
+SMALL = ("--model", "miniature", "--suite", "ocr-miniature", "--limit", "4", "--steps", "4", "--batch-size", "2")
+
+
+def one_run(folder: Path) -> Path:
+    """The only run below a folder."""
+    (manifest,) = folder.glob("runs/*/*/*/manifest.json")
+    return manifest.parent
+
+
+def test_a_run_reports_and_says_what_each_number_is(cli: Cli, tmp_path: Path) -> None:
+    done = cli("run", *SMALL, "--json")
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results["complete"] and results["counts"]["ok"] == results["counts"]["planned"] == 8
+    assert results["subset"] == {"limit": 4, "of": 60}
+    assert results["metric"]["implementation"].startswith("rapidocr")
+    assert results["aggregates"][0]["low"] <= results["aggregates"][0]["value"] <= results["aggregates"][0]["high"]
+    page = tmp_path / results["report"]
+    assert "SUBSET" in page.read_text() and len(list(page.parent.glob("images/**/*.png"))) == 8
+    listed = json.loads(cli("ls", "runs", "--json").stdout)
+    assert [row["state"] for row in listed] == ["complete"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    subprocess.run([sys.executable, "-m", "star_bench", "run", *SMALL], cwd=folder, env=environment(), check=True)
+    return one_run(folder)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    cli: Cli, tmp_path: Path, undisturbed: Path, how: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "star_bench", "run", *SMALL]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL) as child:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/*/*/images/*/*.png")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.3))
+        child.send_signal(how)
+        code = child.wait(60)
+    assert code in {signal.SIGKILL: (-9, 0), signal.SIGINT: (130, 0), signal.SIGTERM: (143, 0)}[how]
+    assert not list(tmp_path.rglob("*.partial")) or how is signal.SIGKILL
+    again = cli("run", *SMALL)
+    assert again.returncode == 0, again.stderr
+    first, second = undisturbed, one_run(tmp_path)
+    assert (first / "results.json").read_bytes() == (second / "results.json").read_bytes()
+    pictures = sorted(p.relative_to(first) for p in first.glob("images/*/*.png"))
+    assert all((first / p).read_bytes() == (second / p).read_bytes() for p in pictures)
+
+
+def test_dry_run_costs_nothing_and_writes_nothing(cli: Cli, tmp_path: Path) -> None:
+    done = cli("run", *SMALL, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["transformer forwards (images x steps x branches)"] == 4 * 2 * 4 * 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def ocr_pictures(folder: Path, count: int) -> None:
+    """The suite's own prompts, drawn perfectly, in the flat layout."""
+    from star_bench.evaluators.ocr.rule import target_of
+    from star_bench.miniature.scenes import SMALL as WORLD
+    from star_bench.miniature.scenes import draw_row, sign_row
+
+    folder.mkdir()
+    prompts = (SUITES_FOLDER / "ocr-miniature" / "prompts.txt").read_text().splitlines()[:count]
+    (folder / "prompts.txt").write_text("\n".join(prompts) + "\n")
+    for i, prompt in enumerate(prompts):
+        scene = draw_row(WORLD, np.random.default_rng(i), sign_row(target_of(prompt)))
+        PIL.Image.fromarray(scene.image).save(folder / f"{i:05d}.png")
+
+
+def test_foreign_pictures_and_their_failures(cli: Cli, tmp_path: Path) -> None:
+    ocr_pictures(tmp_path / "made", 5)
+    truncated = tmp_path / "made" / "00001.png"
+    truncated.write_bytes(truncated.read_bytes()[:200])
+    PIL.Image.new("RGB", (64, 64), "grey").save(tmp_path / "made" / "00002.png")
+    (tmp_path / "made" / "00003.png").unlink()
+    words = ("--images", "made", "--suite", "ocr-miniature", "--limit", "5", "--samples", "1")
+    done = cli("run", *words, "--json")
+    assert done.returncode == Incomplete.exit_code
+    assert "2 of 5" in done.stderr and "1 corrupt" in done.stderr and "1 missing" in done.stderr
+    results = json.loads(done.stdout)
+    assert results["generation"] == "foreign"
+    assert results["counts"] | {} == {"planned": 5, "ok": 2, "missing": 1, "corrupt": 1, "degenerate": 1, "error": 0}
+    assert results["aggregates"][0]["value"] == 1.0, "failures are in no mean"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("--model", "miniatur", "--suite", "ocr-miniature"), UsageError.exit_code, "did you mean 'miniature'"),
+        (("--model", "miniature", "--suite", "genval"), UsageError.exit_code, "did you mean 'geneval'"),
+        (("--suite", "ocr-miniature"), UsageError.exit_code, "either a model or a folder"),
+        (("--model", "star-geneval", "--suite", "ocr-miniature"), Refused.exit_code, "not released"),
+        (("--model", "sd3.5-medium", "--suite", "geneval"), Refused.exit_code, "give `--model PATH`"),
+        (("--model", "miniature", "--suite", "geneval"), Refused.exit_code, "not on this machine"),
+        (("--model", "miniature", "--suite", "ocr-miniature", "--device", "cud"), UsageError.exit_code, "device"),
+        (("--images", "nowhere", "--suite", "ocr-miniature"), UsageError.exit_code, "not a folder"),
+    ],
+)
+def test_refusals_are_one_sentence(cli: Cli, words: tuple[str, ...], code: int, sentence: str) -> None:
+    done = cli("run", *words)
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+def suite_copy(folder: Path, **changes: object) -> Path:
+    """The miniature OCR suite as a user's own, with keys of its card changed."""
+    shutil.copytree(SUITES_FOLDER / "ocr-miniature", folder)
+    path = folder / "card.yaml"
+    card = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(card | changes))
+    return path
+
+
+def test_a_broken_card_names_the_line_or_the_key(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "card.yaml").write_text("name: x\n  title: [\n")
+    done = cli("run", "--model", "miniature", "--suite", "card.yaml")
+    assert done.returncode == UsageError.exit_code and "line 2" in done.stderr
+    path = suite_copy(tmp_path / "mine", evaluatr="ocr")
+    done = cli("run", "--model", "miniature", "--suite", str(path))
+    assert done.returncode == UsageError.exit_code and "did you mean 'evaluator'" in done.stderr
+
+
+def test_an_empty_prompt_file(cli: Cli, tmp_path: Path) -> None:
+    path = suite_copy(tmp_path / "mine", prompts={"path": "prompts.txt"})
+    (tmp_path / "mine" / "prompts.txt").write_text("")
+    done = cli("run", "--model", "miniature", "--suite", str(path))
+    assert done.returncode == UsageError.exit_code and "prompts.txt" in done.stderr
+
+
+PLUGIN = textwrap.dedent(
+    """
+    from star_bench.evaluators.base import Canary, Evaluator, Metric, Prompt, Score
+    import numpy as np
+
+    class Raises(Evaluator):
+        metric = Metric("mine", "mine", "1", "share", (0, 1), "MIT", "")
+        def prompts(self):
+            return [Prompt("a", "a photo of a car"), Prompt("b", "a photo of a kite")]
+        def score(self, images, prompts):
+            if any(p.id == "b" for p in prompts):
+                raise RuntimeError("the judge fell over")
+            return [Score(0.5) for _ in images]
+
+    class Blind(Raises):
+        def canaries(self):
+            return [Canary("black", np.zeros((8, 8, 3), np.uint8), Prompt("a", "x"), 1.0, 1.0)]
+    """
+)
+
+
+def plugin(folder: Path, name: str) -> Path:
+    """An installed package with an evaluator, and a card that uses it."""
+    (folder / "site").mkdir()
+    (folder / "site" / "judge_of_mine.py").write_text(PLUGIN)
+    info = folder / "site" / "judge_of_mine-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: judge-of-mine\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[star_bench.evaluators]\nmine = judge_of_mine:{name}\n")
+    return suite_copy(folder / "mine", evaluator="mine", judges={})
+
+
+def test_a_plugin_that_raises_fails_its_images_and_keeps_the_rest(cli: Cli, tmp_path: Path) -> None:
+    card = plugin(tmp_path, "Raises")
+    words = ("--model", "miniature", "--suite", str(card), "--steps", "1", "--samples", "1", "--batch-size", "1")
+    done = cli("run", *words, "--json", PYTHONPATH=str(tmp_path / "site"))
+    assert done.returncode == Incomplete.exit_code, done.stderr
+    assert "1 of 2" in done.stderr
+    results = json.loads(done.stdout)
+    assert results["counts"]["error"] == 1 and results["aggregates"][0]["value"] == 0.5
+    assert "the judge fell over" in (one_run(tmp_path) / "scores.jsonl").read_text()
+
+
+def test_a_misjudged_canary_stops_before_anything_is_made(cli: Cli, tmp_path: Path) -> None:
+    card = plugin(tmp_path, "Blind")
+    words = ("--model", "miniature", "--suite", str(card), "--steps", "1", "--samples", "1")
+    done = cli("run", *words, PYTHONPATH=str(tmp_path / "site"))
+    assert done.returncode == Refused.exit_code, done.stderr
+    assert "canary 'black'" in done.stderr and "got 0.5" in done.stderr
+    assert not list(tmp_path.glob("runs/*/*/*/images/*")) and not list(tmp_path.glob("runs/*/*/*/results.json"))
+
+
+def test_a_run_that_is_being_written_is_locked(cli: Cli, tmp_path: Path) -> None:
+    from star_bench.runs.store import open_run
+
+    assert cli("run", *SMALL).returncode == 0
+    with open_run(one_run(tmp_path)):
+        done = cli("run", *SMALL)
+    assert done.returncode == Locked.exit_code and "being written by process" in done.stderr
