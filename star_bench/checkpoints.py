@@ -1,49 +1,26 @@
-"""checkpoints.yaml -> Checkpoint -> files on this machine.
-
-`resolve` says which model a word on the command line means; `locate` finds its files, the network last. Only
-safetensors, JSON and text are ever fetched or read: no pickles, no Python. Imports no torch.
-"""
+"""checkpoints.yaml -> Checkpoint: which model a word on the command line means. `model_files` finds its files."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import logging
 import os
 import re
-import socket
-import tempfile
-import threading
-import time
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from star_bench.cache import read_json
 from star_bench.cards import Strict, did_you_mean, load_yaml, parse
-from star_bench.errors import MissingWeights, Refused, UsageError
-from star_bench.shipped import CHECKPOINTS_FILE, PACKAGE
+from star_bench.errors import UsageError
+from star_bench.shipped import CHECKPOINTS_FILE
 from star_bench.suites import GenerationDefaults
 
 log = logging.getLogger(__name__)
 
-PARTS = (
-    *("scheduler", "transformer", "unet", "vae"),
-    *("text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2", "tokenizer_3"),
-)
-"""The folders of a diffusers pipeline that make images. No safety checker: it paints pictures black unasked."""
-SUFFIXES = (".json", ".txt", ".safetensors", ".model")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-LIBRARIES = {"diffusers", "transformers"}
-"""What a model_index.json may import from: any other name there would be code of the model's own choosing."""
-PROBE_S = 1.2  # chosen here: an unreachable hub must be told in under 2 s
 HUB_ID = re.compile(r"(?P<hub>\w[\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class PublishedResult(Strict):
@@ -131,20 +108,6 @@ class Checkpoint:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class LocalCheckpoint:
-    """Files that are on this machine and complete."""
-
-    folder: Path
-    """A diffusers pipeline folder."""
-    lora_path: Path | None
-    """A .safetensors file, or a PEFT folder with adapter_config.json."""
-    revision: str | None
-    """The hub's commit, "base+lora" where both come from a hub; None for local files."""
-    digest: str
-    """content_digest of the files: what enters the key of every stored image."""
-
-
 @cache
 def entries(file: Path = CHECKPOINTS_FILE) -> dict[str, Entry]:
     """Every name of a checkpoints file, its bases checked. Raises UsageError for a broken file."""
@@ -223,7 +186,7 @@ def _at_path(path: Path, base: str | None) -> Checkpoint:
 
 
 def _base_in(config: Path) -> str | None:
-    said = _json(config).get("base_model_name_or_path")
+    said = read_json(config).get("base_model_name_or_path")
     if not said:
         return None
     try:
@@ -240,278 +203,3 @@ def _on_base(name: str, lora: Source, base: str) -> Checkpoint:
     return Checkpoint(
         name, under.source, lora, under.name, under.precision, generation=under.generation, note=under.note
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read as JSON ({error})", "delete it, or fetch it again") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path} holds no JSON object", "delete it, or fetch it again")
-    return data
-
-
-# Files
-
-
-def locate(checkpoint: Checkpoint, *, fetch: bool = True) -> LocalCheckpoint:
-    """The files of a checkpoint: local ones, the Hugging Face cache, and only then, with `fetch`, the network.
-
-    Raises MissingWeights for weights that are not released or not here, Refused for a folder that could run code.
-    """
-    if checkpoint.status == "claimed":
-        raise MissingWeights(
-            f"{checkpoint.name} is only claimed, its weights are not released",
-            "choose a checkpoint whose weights exist, or give `--model PATH` to your own",
-        )
-    folder, revision = _place(checkpoint.source, [f"{part}/*{end}" for part in PARTS for end in SUFFIXES], fetch)
-    check_folder(folder)
-    lora_path, lora_revision = None, None
-    if checkpoint.lora:
-        wanted = checkpoint.lora.weight_name
-        place, lora_revision = _place(checkpoint.lora, [wanted] if wanted else ["*.json", "*.safetensors"], fetch)
-        lora_path = _lora_in(place, wanted)
-    commits = "+".join(commit for commit in (revision, lora_revision) if commit)
-    return LocalCheckpoint(folder, lora_path, commits or None, content_digest(folder, lora_path))
-
-
-def _place(source: Source, patterns: list[str], fetch: bool) -> tuple[Path, str | None]:
-    if source.hub:
-        return _from_hub(source.hub, source.revision, ["model_index.json", *patterns], fetch)
-    path = PACKAGE / source.shipped if source.shipped else Path(source.path or "")
-    if not path.exists():
-        remedy = "reinstall star-bench" if source.shipped else "check the path"
-        raise MissingWeights(f"there are no weights at {path}", f"{remedy}, or give `--model PATH`")
-    return path, None
-
-
-def _lora_in(place: Path, wanted: str | None) -> Path:
-    if place.is_file() or (place / "adapter_config.json").is_file():
-        return place
-    files = [place / wanted] if wanted else sorted(place.glob("*.safetensors"))
-    if len(files) != 1 or not files[0].is_file():
-        raise MissingWeights(f"{place} holds no single LoRA file", "name it with `weight_name` or give its path")
-    return files[0]
-
-
-def parts_of(folder: Path) -> list[str]:
-    """The folders that a pipeline's model_index.json names. Raises MissingWeights, or Refused for foreign code."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise MissingWeights(
-            f"{folder} holds no model_index.json", "give a diffusers pipeline folder, or `--base NAME` if it is a LoRA"
-        )
-    listed = _json(index)
-    if not isinstance(listed.get("_class_name"), str):
-        raise Refused(f"{index} asks for a pipeline class of its own", "use a model with a stock diffusers pipeline")
-    pairs = {key: value for key, value in listed.items() if key in PARTS and isinstance(value, list) and value[0]}
-    foreign = [f"{key}: {value[0]}" for key, value in pairs.items() if value[0] not in LIBRARIES]
-    if foreign:
-        raise Refused(f"{index} loads {foreign[0]}, code that comes with the model", "use a model of stock components")
-    return sorted(pairs)
-
-
-def check_folder(folder: Path) -> None:
-    """Raises MissingWeights for an incomplete pipeline folder, Refused for one with pickled weights or code."""
-    for part in parts_of(folder):
-        files = sorted((folder / part).glob("*"))
-        inside = [file.name for file in files]
-        if not inside:
-            raise MissingWeights(f"{folder / part} is not there", "fetch the model again, or give `--model PATH`")
-        if any(name.endswith(".py") for name in inside):
-            raise Refused(f"{folder / part} holds Python code", "use a model of stock components")
-        for index in (file for file in files if file.name.endswith(".safetensors.index.json")):
-            shards = set(_json(index).get("weight_map", {}).values())
-            lost = sorted(shards - set(inside)) if _matters(f"{part}/{index.name}") else []
-            if lost:
-                raise MissingWeights(f"{folder / part / lost[0]} is not there", "fetch the model again")
-        if part.startswith(("tokenizer", "scheduler")) or any(name.endswith(".safetensors") for name in inside):
-            continue
-        pickled = next((name for name in inside if name.endswith(PICKLES)), None)
-        if pickled:
-            raise Refused(
-                f"{folder / part} holds only pickled weights ({pickled}), which can run code when they are read",
-                "convert them to safetensors where you trust them (`pipe.save_pretrained(FOLDER)`)",
-            )
-        raise MissingWeights(f"{folder / part} holds no weights", "fetch the model again, or give `--model PATH`")
-
-
-def _from_hub(hub: str, revision: str, patterns: list[str], fetch: bool) -> tuple[Path, str]:
-    """The snapshot folder of a repository and its commit: cache first, then a download of the pinned commit.
-
-    huggingface_hub is imported where it is used: it takes most of a second.
-    """
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    key = f"{hub}@{revision}"
-    pinned = revision if COMMIT.fullmatch(revision) else _read(PINS).get(key)
-    folder = None
-    with contextlib.suppress(LocalEntryNotFoundError):
-        folder = _snapshot(hub, pinned or revision, patterns, local_files_only=True)
-        if "model_index.json" in {path.name for path in folder.iterdir()} and _incomplete(folder):
-            folder = None
-    if folder is None and not fetch:
-        raise MissingWeights(
-            f"{key} is not in the Hugging Face cache", "run it once where there is a network, or give `--model PATH`"
-        )
-    if folder is None:
-        folder = _download(hub, pinned or revision, patterns)
-    _write(PINS, {key: folder.name})
-    return folder, folder.name
-
-
-def _incomplete(folder: Path) -> bool:
-    try:
-        check_folder(folder)
-    except MissingWeights:
-        return True
-    return False
-
-
-def _snapshot(hub: str, revision: str | None, patterns: list[str], *, local_files_only: bool = False) -> Path:
-    from huggingface_hub import snapshot_download
-
-    return Path(
-        snapshot_download(
-            repo_id=hub,
-            revision=revision,
-            allow_patterns=patterns,
-            ignore_patterns=VARIANTS,
-            local_files_only=local_files_only,
-        )
-    )
-
-
-def _download(hub: str, revision: str, patterns: list[str]) -> Path:
-    from huggingface_hub import HfApi
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    page = f"{ENDPOINT}/{hub}"
-    if HF_HUB_OFFLINE:
-        raise MissingWeights(
-            f"{hub}@{revision} is not in the Hugging Face cache and HF_HUB_OFFLINE is set",
-            "unset it where there is a network, or give `--model PATH`",
-        )
-    if not _reachable(ENDPOINT):
-        raise MissingWeights(
-            f"{hub}@{revision} is not in the Hugging Face cache and {page} can't be reached",
-            "where there is a network open the page, accept the licence if it asks, run `hf auth login` and try again, "
-            "or give `--model PATH`",
-        )
-    try:
-        commit = HfApi().model_info(hub, revision=revision, timeout=10).sha
-        return _snapshot(hub, commit, patterns)
-    except RepositoryNotFoundError as error:  # a gated repository's error is one of these
-        remedy = f"open {page}, accept the licence, run `hf auth login` and try again, or give `--model PATH`"
-        if isinstance(error, GatedRepoError):
-            raise MissingWeights(f"{hub} asks for its licence to be accepted", remedy) from error
-        raise MissingWeights(f"Hugging Face shows no {hub} to this login", f"check the name, or {remedy}") from error
-    except RevisionNotFoundError as error:
-        raise MissingWeights(f"{hub} has no revision {revision!r}", f"choose one at {page}/commits/main") from error
-    except Exception as error:  # the network has no end of ways to fail, and each means the same to the user
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-        raise MissingWeights(
-            f"{hub}@{revision} can't be fetched ({reason})", f"try again, see {page}, or give `--model PATH`"
-        ) from error
-
-
-def _reachable(endpoint: str) -> bool:
-    """Whether anything answers at the hub, or at the proxy before it, within PROBE_S; huggingface_hub itself would
-    go on trying for minutes, and a name look-up takes no timeout."""
-    target = urllib.parse.urlsplit(urllib.request.getproxies().get("https") or endpoint)
-    answered = threading.Event()
-
-    def knock() -> None:
-        default = 80 if target.scheme == "http" else 443
-        with contextlib.suppress(OSError), socket.create_connection((target.hostname, target.port or default), PROBE_S):
-            answered.set()
-
-    thread = threading.Thread(target=knock, daemon=True)
-    thread.start()
-    thread.join(PROBE_S)
-    return answered.is_set()
-
-
-# Digests, and what is remembered between runs
-
-PINS = "pins.json"
-DIGESTS = "digests.json"
-VARIANTS = ["*.fp16.*", "*.fp16-*", "*non_ema*"]
-"""Second copies of the same weights that some repositories hold."""
-
-
-def cache_folder() -> Path:
-    """$STAR_BENCH_CACHE, or star-bench in the user's cache folder."""
-    chosen = os.environ.get("STAR_BENCH_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "star-bench"
-
-
-def content_digest(folder: Path, lora: Path | None = None) -> str:
-    """sha256 over the sorted lines "sha256 of the file  relative path" of every file that can change an image.
-
-    Names and places of the folder and of a LoRA file don't enter. A large file's sha256 is remembered by its path,
-    size and mtime_ns. Hexadecimal.
-    """
-    parts = parts_of(folder)
-    files = {"model_index.json": folder / "model_index.json"}
-    for part in parts:
-        inside = (path for path in (folder / part).rglob("*") if path.is_file())
-        files |= {path.relative_to(folder).as_posix(): path for path in inside}
-    files = {name: path for name, path in files.items() if _matters(name)}
-    if lora is not None and lora.is_file():
-        files["lora.safetensors"] = lora
-    elif lora is not None:
-        files |= {f"lora/{path.name}": path for path in lora.glob("adapter_*") if path.suffix in SUFFIXES}
-    remembered = _read(DIGESTS)
-    fresh: dict[str, Any] = {}
-    lines = [f"{_file_digest(path, remembered, fresh)}  {name}\n" for name, path in sorted(files.items())]
-    if fresh:
-        _write(DIGESTS, fresh)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _matters(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix in SUFFIXES and not any(path.match(pattern) for pattern in VARIANTS)
-
-
-def _file_digest(path: Path, remembered: dict[str, Any], fresh: dict[str, Any]) -> str:
-    path = path.resolve()  # in a Hugging Face snapshot a link to the blob
-    before = path.stat()
-    known = remembered.get(str(path))
-    if isinstance(known, list) and known[:2] == [before.st_size, before.st_mtime_ns]:
-        return str(known[2])
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    # Small files are quicker read than remembered; one written just now may yet change within the clock's tick.
-    if before.st_size > 2**20 and time.time() - before.st_mtime > 2:
-        fresh[str(path)] = [before.st_size, before.st_mtime_ns, digest]
-    return digest
-
-
-def _read(name: str) -> dict[str, Any]:
-    path = cache_folder() / name
-    return _json(path) if path.is_file() else {}
-
-
-def _write(name: str, news: dict[str, Any]) -> None:
-    """Adds `news` to a remembered mapping, by rename. A cache folder that can't be written costs time, not truth."""
-    folder = cache_folder()
-    partial = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        known = _read(name)
-        if all(known.get(key) == value for key, value in news.items()):
-            return
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".partial", delete=False, encoding="utf-8") as file:
-            partial = Path(file.name)
-            json.dump(known | news, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, folder / name)
-    except OSError as error:
-        log.warning("%s can't be written (%s): it will be worked out again", folder / name, error)
-        if partial is not None:
-            partial.unlink(missing_ok=True)

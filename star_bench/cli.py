@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -113,7 +114,11 @@ def list_things(
     """List what can be named: models, suites, or the runs made here."""
     from star_bench import listing
 
-    tables = {"models": listing.models, "suites": listing.suites, "runs": lambda: listing.runs(runs)}
+    tables: dict[str, Callable[[], Any]] = {
+        "models": listing.models,
+        "suites": listing.suites,
+        "runs": lambda: listing.runs(runs),
+    }
     if what not in tables:
         raise UsageError(f"there is nothing to list named {what!r}", "choose models, suites or runs")
     _print(tables[what](), as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from star_bench import checkpoints, suites
+from star_bench import checkpoints, model_files, suites
 from star_bench.errors import MissingWeights, StarBenchError
 from star_bench.evaluators.base import check_canaries
 from star_bench.runs.run import choose_device, environment, make_evaluator
@@ -21,7 +21,7 @@ def _torchvision() -> dict[str, str]:
         import torchvision
 
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a broken install fails in any way it likes
         return _row("torchvision operators", "failed", f"{error}: install torch and torchvision from the same place")
     return _row("torchvision operators", "ok", f"torch {torch.__version__}, torchvision {torchvision.__version__}")
 
@@ -31,7 +31,7 @@ def _weights(name: str) -> dict[str, str]:
     if checkpoint.status == "claimed":
         return _row(f"model {name}", "absent", "claimed, weights not released")
     try:
-        local = checkpoints.locate(checkpoint, fetch=False)
+        local = model_files.locate(checkpoint, fetch=False)
     except MissingWeights as error:
         return _row(f"model {name}", "absent", str(error))
     except StarBenchError as error:

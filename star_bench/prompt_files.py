@@ -10,18 +10,11 @@ import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
-import platformdirs
-
+from star_bench.cache import cache_folder
 from star_bench.errors import MissingWeights, Refused, UsageError
 from star_bench.suites import SuiteCard
 
 PROMPTS_VARIABLE = "STAR_BENCH_PROMPTS_DIR"
-CACHE_VARIABLE = "STAR_BENCH_CACHE"
-
-
-def cache_folder() -> Path:
-    """Where fetched files are kept: STAR_BENCH_CACHE, or the platform's cache folder."""
-    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("star-bench", appauthor=False))
 
 
 def local_name(path: str) -> str:

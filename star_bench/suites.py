@@ -73,7 +73,7 @@ class SuiteCard(Strict):
     licence: str
     papers: list[str] = Field(default_factory=list)
     published: list[PublishedNumber] = Field(default_factory=list)
-    folder: Path = Field(default=Path("."), exclude=True)
+    folder: Path = Field(default=Path(), exclude=True)
     """Where the card lies; set at load, not part of its content."""
 
     @cached_property

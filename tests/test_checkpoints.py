@@ -15,10 +15,11 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from star_bench import checkpoints
+from star_bench import checkpoints, model_files
 from star_bench.cards import parse
-from star_bench.checkpoints import Source, content_digest, locate, resolve
+from star_bench.checkpoints import Source, resolve
 from star_bench.errors import MissingWeights, Refused, UsageError
+from star_bench.model_files import content_digest, locate
 
 COMMIT, LATER = "a" * 40, "b" * 40
 
@@ -154,12 +155,12 @@ def test_lora_paths_and_their_bases(tmp_path: Path) -> None:
     assert locate(resolve(str(folder))).lora_path == folder
     hub = resolve(str(peft(tmp_path / "hub-based", "stabilityai/stable-diffusion-3.5-medium")))
     assert (hub.base, hub.generation.steps) == ("sd3.5-medium", 40)
-    with pytest.raises(UsageError, match="/elsewhere/model.*--base"):
+    with pytest.raises(UsageError, match=r"/elsewhere/model.*--base"):
         resolve(str(peft(tmp_path / "lost", "/elsewhere/model")))
     with pytest.raises(UsageError, match="no whole pipeline"):
         resolve(str(file), base="flow-grpo-ocr")
+    (tmp_path / "model.ckpt").write_bytes(b"x")
     with pytest.raises(UsageError, match="neither a folder nor"):
-        (tmp_path / "model.ckpt").write_bytes(b"x")
         resolve(str(tmp_path / "model.ckpt"))
 
 
@@ -187,7 +188,7 @@ def test_claimed_weights_say_so() -> None:
 
 def test_the_cache_is_used_and_the_commit_kept(homes: Path) -> None:
     first = in_hub_cache(homes, "org/name", COMMIT)
-    with mock.patch.object(checkpoints, "_download", side_effect=AssertionError("no network first")):
+    with mock.patch.object(model_files, "_download", side_effect=AssertionError("no network first")):
         found = locate(resolve("org/name"))
         assert (found.folder, found.revision) == (first, COMMIT)
         assert json.loads((homes / "cache" / "pins.json").read_text()) == {"org/name@main": COMMIT}
@@ -236,7 +237,7 @@ def test_a_download_asks_for_the_pinned_commit_and_no_pickles(homes: Path) -> No
 
 def test_offline_is_told_in_one_sentence_and_at_once() -> None:
     """A network that swallows everything, the slowest way to be offline."""
-    slow = mock.patch.object(checkpoints.socket, "create_connection", side_effect=lambda *_: time.sleep(30))
+    slow = mock.patch.object(model_files.socket, "create_connection", side_effect=lambda *_: time.sleep(30))
     start = time.monotonic()
     with slow, pytest.raises(MissingWeights, match=r"can't be reached.*hf auth login.*--model PATH") as missing:
         locate(resolve("sd3.5-medium"))
@@ -246,7 +247,7 @@ def test_offline_is_told_in_one_sentence_and_at_once() -> None:
 
 def test_without_fetching_the_network_is_not_asked() -> None:
     with (
-        mock.patch.object(checkpoints, "_download", side_effect=AssertionError("asked")),
+        mock.patch.object(model_files, "_download", side_effect=AssertionError("asked")),
         pytest.raises(MissingWeights, match="not in the Hugging Face cache"),
     ):
         locate(resolve("sdxl"), fetch=False)
@@ -328,7 +329,7 @@ def test_a_large_file_is_hashed_once(tmp_path: Path) -> None:
     for file in (weights, folder / "transformer" / weights.name):
         os.utime(file, (1, 1))
     digest = content_digest(folder)
-    with mock.patch.object(checkpoints.hashlib, "file_digest", wraps=checkpoints.hashlib.file_digest) as hashed:
+    with mock.patch.object(model_files.hashlib, "file_digest", wraps=model_files.hashlib.file_digest) as hashed:
         assert content_digest(folder) == digest
         assert all(Path(call.args[0].name).stat().st_size < 2**20 for call in hashed.call_args_list)
     weights.write_bytes(b"y" * (2**20 + 1))

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -121,7 +121,7 @@ class Evaluator(ABC):
     Registered under the entry point group `star_bench.evaluators` and named by a card's `evaluator` key.
     """
 
-    metric: ClassVar[Metric] | Metric
+    metric: Metric
     aggregates: tuple[Aggregate, ...] = (Aggregate("mean", "mean over images"),)
     """The first is the headline number."""
 

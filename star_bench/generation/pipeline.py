@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from star_bench.checkpoints import LocalCheckpoint, check_folder
 from star_bench.errors import Refused, UsageError
+from star_bench.model_files import LocalCheckpoint, check_folder
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ADAPTER = "default"

@@ -24,6 +24,8 @@ from star_bench.runs.run import choose_device
 from star_bench.runs.store import to_json, write_atomically
 
 PARTS = ("vae", "generator", "detector", "clip")
+SEED_OFFSETS = {"vae": 0, "generator": 0, "detector": 7, "clip": 0}
+"""Added to the build's seed (chosen here). The shipped weights are those of seed 0."""
 RECIPES = {"vae": vae.RECIPE, "generator": generator.RECIPE, "detector": detector.RECIPE, "clip": clip.RECIPE}
 
 
@@ -75,7 +77,7 @@ def _describe(world: World, seed: int, work: Path, measured: dict[str, Any]) -> 
         "name": f"star-bench miniature, {world.name} world",
         "licence": "Apache-2.0",
         "star_bench": __version__,
-        "seed": seed,
+        "seeds": {part: seed + offset for part, offset in SEED_OFFSETS.items()},
         "world": asdict(world),
         "recipes": {part: asdict(recipe) for part, recipe in RECIPES.items()},
         "captions": {"mix": generator.MIX, "empty": generator.EMPTY_CAPTIONS, "colors_named": generator.NAMED_COLORS},
@@ -98,18 +100,19 @@ def build(out: Path, *, world: str, parts: Sequence[str] | None, seed: int, work
         if part not in PARTS:
             raise UsageError(f"the miniature has no part named {part!r}", did_you_mean(part, PARTS))
     place, kept, chosen = WORLDS[world], work / world, torch.device(choose_device(device))
+    seeds = {part: seed + offset for part, offset in SEED_OFFSETS.items()}
     kept.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
     if "vae" in wanted or "generator" in wanted:
-        coder = vae.train(place, kept, seed=seed, device=chosen)
+        coder = vae.train(place, kept, seed=seeds["vae"], device=chosen)
         coder.save_pretrained(kept / "vae")
     if "generator" in wanted:
-        model = generator.train(place, coder, kept, seed=seed, device=chosen)
+        model = generator.train(place, coder, kept, seed=seeds["generator"], device=chosen)
         save_pipeline(model.pipeline(coder), out / "pipeline")
     if "detector" in wanted:
-        detector.save(detector.train(place, kept, seed=seed, device=chosen), out / "detector")
+        detector.save(detector.train(place, kept, seed=seeds["detector"], device=chosen), out / "detector")
     if "clip" in wanted:
-        clip.save(clip.train(place, kept, seed=seed, device=chosen), out / "clip")
+        clip.save(clip.train(place, kept, seed=seeds["clip"], device=chosen), out / "clip")
     if all((kept / f"{part}.curve.json").exists() for part in PARTS):
         console.print("measuring all parts on held-out scenes")
         measured = measure(place, out, device=str(chosen))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
     return out
 
 
-def _write_atomically(path: Path, state: dict) -> None:
+def _write_atomically(path: Path, state: dict[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     os.replace(partial, path)
@@ -129,7 +130,9 @@ def fit(
             rate = len(running) * recipe.batch / (time.monotonic() - since)
             curve.append((step + 1, round(mean, 5)))
             left = (recipe.steps - step - 1) * recipe.batch / rate / 60
-            console.print(f"{name}: step {step + 1}/{recipe.steps} loss {mean:.4f} {rate:.0f} samples/s {left:.1f} min left")
+            console.print(
+                f"{name}: step {step + 1}/{recipe.steps} loss {mean:.4f} {rate:.0f} samples/s {left:.1f} min left"
+            )
             running, since = [], time.monotonic()
         if time.monotonic() - last_save > CHECKPOINT_EVERY_S or step + 1 == recipe.steps:
             save(step + 1)

@@ -133,7 +133,9 @@ def train(world: World, vae: AutoencoderKL, folder: Path, *, seed: int, device: 
     kinds, shares = list(MIX), list(MIX.values())
 
     def loss(rng: np.random.Generator, count: int) -> Tensor:
-        scenes = [random_scene(world, rng, str(k), name_colors=NAMED_COLORS) for k in rng.choice(kinds, count, p=shares)]
+        scenes = [
+            random_scene(world, rng, str(k), name_colors=NAMED_COLORS) for k in rng.choice(kinds, count, p=shares)
+        ]
         captions = ["" if rng.random() < EMPTY_CAPTIONS else scene.caption for scene in scenes]
         sigma = stratified_times(rng, count, device)
         with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):

@@ -50,6 +50,18 @@ def preference_canary() -> np.ndarray:
     return draw_row(SMALL, np.random.default_rng(1), metadata).image
 
 
+def geneval_canaries() -> dict[str, np.ndarray]:
+    """File name -> (64, 64, 3): one red car; three green cups; a blue kite left of a pink clock."""
+    rng = np.random.default_rng(2)
+    kite = {"class": "kite", "count": 1, "color": "blue", "position": ["left of", 0]}
+    rows = {
+        "canary-red-car.png": row("colors", [{"class": "car", "count": 1, "color": "red"}]),
+        "canary-three-cups.png": row("counting", [{"class": "cup", "count": 3, "color": "green"}]),
+        "canary-kite-clock.png": row("position", [{"class": "clock", "count": 1, "color": "pink"}, kite]),
+    }
+    return {name: draw_row(SMALL, rng, metadata).image for name, metadata in rows.items()}
+
+
 def write(suites: Path = SUITES_FOLDER) -> None:
     """Writes the files below `suites` and prints the sha256 that the cards need."""
     for suite, prompts in (
@@ -60,6 +72,8 @@ def write(suites: Path = SUITES_FOLDER) -> None:
         (suites / suite / "prompts.txt").write_bytes(content)
         print(f"{suite}: sha256 {hashlib.sha256(content).hexdigest()}")
     PIL.Image.fromarray(preference_canary()).save(suites / "preference-miniature" / "canary-red-car.png")
+    for name, picture in geneval_canaries().items():
+        PIL.Image.fromarray(picture).save(suites / "geneval-miniature" / name)
 
 
 if __name__ == "__main__":

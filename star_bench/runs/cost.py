@@ -45,5 +45,5 @@ def estimate_cost(prepared: Prepared, options: Options) -> dict[str, Any]:
     return out | {
         "protocol": protocol.as_dict(),
         "transformer forwards (images x steps x branches)": missing * protocol.steps * branches,
-        "minutes of generation": "unknown: no earlier run of this model was timed on this device" if minutes is None else minutes,
+        "minutes of generation": minutes or "unknown: no earlier run of this model was timed on this device",
     }

@@ -27,7 +27,9 @@ class Progress(Protocol):
     def note(self, message: str) -> None: ...
 
 
-def generate(plan: Plan, store: RunStore, make: Callable[[], Generate], engine: Engine, size: int, bar: Progress) -> int:
+def generate(
+    plan: Plan, store: RunStore, make: Callable[[], Generate], engine: Engine, size: int, bar: Progress
+) -> int:
     """Makes the images that the store lacks, batch by batch; returns how many were made.
 
     A stored picture whose bytes are not those that were stored is made again, with a note.
@@ -142,7 +144,7 @@ def _judge(evaluator: Evaluator, ready: list[tuple[Item, np.ndarray]]) -> dict[K
         scores = evaluator.score([picture for _, picture in ready], [item.prompt for item, _ in ready])
         if len(scores) != len(ready):
             raise ValueError(f"the evaluator gave {len(scores)} scores for {len(ready)} pictures")
-    except Exception as error:  # a plugin may raise anything: its images have no score, the others keep theirs
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; only its images have no score
         failed = Score(None, Status.ERROR, {"error": f"{type(error).__name__}: {error}"})
         return {item.key: failed for item, _ in ready}
     return {item.key: result for (item, _), result in zip(ready, scores, strict=True)}
@@ -184,4 +186,3 @@ def execute(
     session["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     store.write("manifest.json", manifest)
     return results
-

@@ -31,7 +31,9 @@ def _geneval(folder: Path) -> list[tuple[str, list[Path]]]:
         try:
             text = str(json.loads(metadata.read_text(encoding="utf-8").splitlines()[0])["prompt"])
         except (ValueError, LookupError, TypeError):
-            raise UsageError(f"{metadata} has no prompt in its first line", "write GenEval's metadata row there") from None
+            raise UsageError(
+                f"{metadata} has no prompt in its first line", "write GenEval's metadata row there"
+            ) from None
         out.append((text, _pictures(metadata.parent / "samples")))
     return out
 
@@ -79,6 +81,4 @@ def find(folder: Path, prompts: Sequence[Prompt]) -> dict[Key, Path]:
 
 def digest(files: dict[Key, Path]) -> str:
     """What the pictures are, by their bytes."""
-    return digest_of(
-        [[*key, hashlib.sha256(path.read_bytes()).hexdigest()] for key, path in sorted(files.items())]
-    )
+    return digest_of([[*key, hashlib.sha256(path.read_bytes()).hexdigest()] for key, path in sorted(files.items())])

@@ -96,9 +96,7 @@ def select(prompts: Sequence[Prompt], limit: int | None) -> tuple[Prompt, ...]:
     return tuple(prompts[position] for position in sorted(position for _, position in sorted(ranked)[:limit]))
 
 
-def merge_protocol(
-    *layers: GenerationDefaults, seed: int, dtype: str, device: str, where: str
-) -> Protocol:
+def merge_protocol(*layers: GenerationDefaults, seed: int, dtype: str, device: str, where: str) -> Protocol:
     """The first layer that names a setting decides: command line, then the suite's card, then the checkpoint.
 
     Raises UsageError naming a setting that no layer gives.

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from star_bench import checkpoints, plugins, suites
-from star_bench.checkpoints import Checkpoint, LocalCheckpoint
+from star_bench import checkpoints, model_files, plugins, suites
+from star_bench.checkpoints import Checkpoint
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
+from star_bench.model_files import LocalCheckpoint
 from star_bench.runs import foreign
 from star_bench.runs.execute import Generate, Progress, execute, generate, take_foreign
 from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
@@ -84,9 +85,7 @@ def make_evaluator(card: SuiteCard, device: str) -> Evaluator:
 
 
 def _given(options: Options) -> GenerationDefaults:
-    return GenerationDefaults(
-        samples=options.samples, steps=options.steps, guidance_scale=options.guidance_scale
-    )
+    return GenerationDefaults(samples=options.samples, steps=options.steps, guidance_scale=options.guidance_scale)
 
 
 def prepare(options: Options) -> Prepared:
@@ -96,7 +95,7 @@ def prepare(options: Options) -> Prepared:
     card = suites.load(options.suite)
     plugins.load("star_bench.engines", options.engine)
     checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model else None
-    local = checkpoints.locate(checkpoint) if checkpoint else None
+    local = model_files.locate(checkpoint) if checkpoint else None
     device = choose_device(options.device)
     evaluator = make_evaluator(card, device)
     everything = evaluator.prompts()
@@ -132,13 +131,18 @@ def _suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefaul
 
 def environment(device: str) -> dict[str, Any]:
     """What the numbers were made with: versions and device, for the manifest."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = None
-    return {"python": platform.python_version(), "platform": platform.platform(), "device": device, "versions": versions}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "versions": versions,
+    }
 
 
 def run(prepared: Prepared, options: Options, bar: Progress) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def test_half_a_lora_is_refused(folder: Path, kind: str, tmp_path: Path, request
     state = load_file(file)
     state.pop(next(key for key in sorted(state) if "lora_B" in key))
     save_file(state, file, metadata={"format": "pt"})
-    with pytest.raises(Refused, match="lacks .*lora_B"):
+    with pytest.raises(Refused, match=r"lacks .*lora_B"):
         load(local(folder, copy), dtype="float32", device="cpu")
 
 

@@ -27,9 +27,7 @@ PROMPTS = tuple(Prompt(f"{i:05d}", f"prompt {i}", "ab"[i % 2]) for i in range(10
 
 
 def plan(**changes: object) -> Plan:
-    base = Plan(
-        Subject("m", "d", "l"), load("geneval-miniature"), METRIC, {"judge": "x"}, PROMPTS, 10, 2, PROTOCOL
-    )
+    base = Plan(Subject("m", "d", "l"), load("geneval-miniature"), METRIC, {"judge": "x"}, PROMPTS, 10, 2, PROTOCOL)
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 

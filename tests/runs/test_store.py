@@ -25,7 +25,7 @@ def test_torn_last_line_is_dropped_and_cut_off(tmp_path: Path) -> None:
 
 def test_torn_middle_line_is_refused_with_its_number(tmp_path: Path) -> None:
     (tmp_path / "scores.jsonl").write_text(json.dumps(ROW) + "\n" + '{"prompt\n' + json.dumps(ROW) + "\n")
-    with pytest.raises(Refused, match="line 2 of .*scores.jsonl"):
+    with pytest.raises(Refused, match=r"line 2 of .*scores.jsonl"):
         RunStore(tmp_path)
 
 

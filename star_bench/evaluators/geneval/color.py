@@ -22,7 +22,7 @@ TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}
 
 def crop(image: np.ndarray, box: np.ndarray, mask: np.ndarray) -> Image.Image:
     """The object on flat grey, cut to its box. image uint8 (H, W, 3); mask bool (H, W)."""
-    pasted = np.where(mask[..., None], image, np.uint8(BACKGROUND))
+    pasted = np.where(mask[..., None], image, np.array(BACKGROUND, np.uint8))
     x1, y1, x2, y2 = (int(v) for v in box)
     return Image.fromarray(np.ascontiguousarray(pasted[y1:y2, x1:x2]))
 

@@ -63,7 +63,7 @@ def preprocess(image: np.ndarray, resize: Resize | None) -> tuple[Tensor, tuple[
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     down, right = -height % PAD_MULTIPLE, -width % PAD_MULTIPLE
     padded = np.pad(image, ((0, down), (0, right), (0, 0)), constant_values=PAD_VALUE)
-    normal = (padded.astype(np.float32) - np.float32(MEAN)) / np.float32(STD)
+    normal = (padded.astype(np.float32) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return torch.from_numpy(normal).permute(2, 0, 1).contiguous(), (height, width)
 
 
@@ -100,12 +100,10 @@ def postprocess(
     scores = values * quality[where]
     order = torch.argsort(scores, descending=True, stable=True)
     order = order[scores[order] > threshold]
-    binary = binary.cpu().numpy()
-    tight = np.stack([_tight_box(mask) for mask in binary])
+    found = binary.cpu().numpy()
+    tight = np.stack([_tight_box(mask) for mask in found])
     index = where[order].cpu().numpy()
-    return Detections(
-        labels[order].cpu().numpy(), scores[order].float().cpu().numpy(), tight[index], binary[index]
-    )
+    return Detections(labels[order].cpu().numpy(), scores[order].float().cpu().numpy(), tight[index], found[index])
 
 
 def _tight_box(mask: np.ndarray) -> np.ndarray:

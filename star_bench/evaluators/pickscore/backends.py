@@ -149,7 +149,7 @@ class OpenClipBackend(Backend):
     def _parts(self) -> tuple[Any, Any, Any]:
         """(model, preprocess, tokenizer)."""
         folder = self._folder
-        import open_clip  # type: ignore[import-untyped]
+        import open_clip
 
         source = f"local-dir:{folder}"  # beside pickles open_clip takes the safetensors file; a test holds it to that
         model, preprocess = open_clip.create_model_from_pretrained(source, precision="fp32", device=self.device)

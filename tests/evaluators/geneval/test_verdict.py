@@ -50,7 +50,9 @@ def test_color_looks_at_the_most_confident_only() -> None:
     assert (result.correct, result.reason) == (False, "expected red car>=1, found 0 red; and 1 blue")
 
 
-@pytest.mark.parametrize(("x", "y", "side"), [(-50, 0, "left of"), (50, 0, "right of"), (0, -50, "above"), (0, 50, "below")])
+@pytest.mark.parametrize(
+    ("x", "y", "side"), [(-50, 0, "left of"), (50, 0, "right of"), (0, -50, "above"), (0, 50, "below")]
+)
 def test_position_each_way(x: float, y: float, side: str) -> None:
     metadata = {"include": [clause("bear"), clause("dog", position=[side, 0])]}
     assert verdict(metadata, at("bear", 0, 0), at("dog", x, y)).correct
