@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 miniature = typer.Typer(help="The miniature: a whole text-to-image world on a laptop.", no_args_is_help=True)
 app.add_typer(miniature, name="miniature")
+
+CRASH = 70  # EX_SOFTWARE of sysexits.h: 1 would read as a failed gate
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
@@ -190,11 +193,13 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("star-bench: interrupted; the same command goes on from here.", err=True)
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last resort: an exit code of its own
         if hasattr(error, "format_message"):  # click's own usage errors
             typer.echo(f"star-bench: {error.format_message()} (see star-bench --help)", err=True)
             sys.exit(2)
-        raise
+        traceback.print_exc()
+        typer.echo("star-bench: this is a bug in star-bench; please report it with the lines above.", err=True)
+        sys.exit(CRASH)
 
 
 if __name__ == "__main__":

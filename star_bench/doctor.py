@@ -7,7 +7,7 @@ from typing import Any
 from star_bench import checkpoints, model_files, suites
 from star_bench.errors import MissingWeights, StarBenchError
 from star_bench.evaluators.base import check_canaries
-from star_bench.runs.run import choose_device, environment, make_evaluator
+from star_bench.runs.run import LIBRARIES, choose_device, environment, make_evaluator
 
 
 def _row(check: str, state: str, detail: str) -> dict[str, str]:
@@ -56,10 +56,11 @@ def examine(device: str) -> dict[str, Any]:
     """{"healthy": nothing failed, "checks": rows}. Weights that are absent are no failure."""
     chosen = choose_device(device)
     about = environment(chosen)
-    versions = ", ".join(f"{k} {v or 'not installed'}" for k, v in about["versions"].items())
+    versions = {name: about[name] for name in LIBRARIES}
+    listed = ", ".join(f"{name} {version or 'not installed'}" for name, version in versions.items())
     checks = [
-        _row("python", "ok", f"{about['python']}, {about['platform']}"),
-        _row("packages", "ok" if all(about["versions"].values()) else "failed", versions),
+        _row("python", "ok", f"{about['python']}, {about['system']}"),
+        _row("packages", "ok" if all(versions.values()) else "failed", listed),
         _row("device", "ok", chosen),
         _torchvision(),
         *(_weights(name) for name in checkpoints.names()),

@@ -1,7 +1,7 @@
 """The errors a user can meet: what is wrong, what to do about it, and the exit code.
 
 Exit codes: 0 complete · 1 gate failed · 2 usage · 3 incomplete or degenerate · 4 refused · 5 locked ·
-130 / 143 signals.
+70 a bug · 130 / 143 signals.
 """
 
 from __future__ import annotations

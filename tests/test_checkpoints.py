@@ -219,7 +219,7 @@ def test_a_download_asks_for_the_pinned_commit_and_no_pickles(homes: Path) -> No
         return str(in_hub_cache(homes, "org/name", kwargs["revision"]))
 
     with (
-        mock.patch.object(checkpoints, "_reachable", return_value=True),
+        mock.patch.object(model_files, "_reachable", return_value=True),
         mock.patch.object(
             huggingface_hub.HfApi, "model_info", side_effect=lambda *_, revision, **__: mock.Mock(sha=revision)
         ),
@@ -266,7 +266,7 @@ def test_offline_by_wish(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gated_and_unknown_repositories(kind: type[Exception], says: str) -> None:
     error = kind.__new__(kind)
     with (
-        mock.patch.object(checkpoints, "_reachable", return_value=True),
+        mock.patch.object(model_files, "_reachable", return_value=True),
         mock.patch.object(huggingface_hub.HfApi, "model_info", side_effect=error),
         pytest.raises(MissingWeights, match=says),
     ):
@@ -275,7 +275,7 @@ def test_gated_and_unknown_repositories(kind: type[Exception], says: str) -> Non
 
 def test_any_other_failure_of_a_download_is_one_sentence() -> None:
     with (
-        mock.patch.object(checkpoints, "_reachable", return_value=True),
+        mock.patch.object(model_files, "_reachable", return_value=True),
         mock.patch.object(huggingface_hub.HfApi, "model_info", side_effect=OSError("cut\noff")),
         pytest.raises(MissingWeights, match=r"can't be fetched \(OSError: cut\)"),
     ):

@@ -80,6 +80,7 @@ def fit(
     (seed, step) alone, so a training that was interrupted goes on with the batches that it would have had.
     Returns the curve, a list of (step, mean loss since the last entry).
     """
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.pt"
     console = Console(stderr=True)
     model.to(device).train()

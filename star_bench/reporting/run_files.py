@@ -44,7 +44,7 @@ class MetricEntry(_Recorded):
 
 
 class Subset(_Recorded):
-    """The first `limit` prompts out of `of`."""
+    """`limit` prompts out of `of`, the tags taken in turn."""
 
     limit: int
     of: int

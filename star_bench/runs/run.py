@@ -130,7 +130,7 @@ def _suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefaul
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What the numbers were made with: versions and device, for the manifest."""
+    """What the numbers were made with, for the manifest: name -> version, None where it is not installed."""
     versions: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:
@@ -139,9 +139,9 @@ def environment(device: str) -> dict[str, Any]:
             versions[name] = None
     return {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "device": device,
-        "versions": versions,
+        **versions,
     }
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from conftest import Run
 
 INCOMPLETE = "INCOMPLETE: 14 of 18 images have a score (1 missing, 1 corrupt, 1 degenerate, 1 error)"
-SUBSET = "SUBSET (first 18 of 553 prompts)"
+SUBSET = "SUBSET (18 of 553 prompts)"
 METRIC = "GenEval [fraction correct], star-bench-miniature 1.0"
 INTERVAL = "95 % bootstrap over prompts, 2000 resamples, seed 0"
 
