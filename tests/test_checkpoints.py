@@ -12,6 +12,8 @@ from typing import Any
 from unittest import mock
 
 import huggingface_hub
+import huggingface_hub.constants
+import huggingface_hub.utils
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 

@@ -18,7 +18,7 @@ import numpy as np
 from star_bench.errors import Refused
 
 COCO_CLASSES: tuple[str, ...] = tuple(
-    name.strip()
+    " ".join(name.split())
     for name in """
     person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
     parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
