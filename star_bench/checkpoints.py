@@ -84,6 +84,17 @@ class Entry(Strict):
         return self
 
 
+FOLDER_CARD = "star-bench.yaml"
+
+
+class FolderCard(Strict):
+    """What a pipeline folder may say of itself in star-bench.yaml, for a model that no checkpoints.yaml lists."""
+
+    precision: Literal["float32", "float16", "bfloat16"] = "float16"
+    licence: str = "not stated"
+    generation: GenerationDefaults = GenerationDefaults()
+
+
 NOWHERE = Source()
 UNSAID = GenerationDefaults()
 
@@ -175,7 +186,9 @@ def _at_path(path: Path, base: str | None) -> Checkpoint:
     if path.is_dir() and not (path / "adapter_config.json").is_file():
         if base is not None:
             raise UsageError(f"{path} is no LoRA, so it has no base", "leave --base out")
-        return Checkpoint(name=path.name, source=source)
+        said = path / FOLDER_CARD
+        card = parse(FolderCard, load_yaml(said), str(said)) if said.is_file() else FolderCard()
+        return Checkpoint(path.name, source, precision=card.precision, licence=card.licence, generation=card.generation)
     if path.is_dir():
         base = base or _base_in(path / "adapter_config.json")
     elif path.suffix != ".safetensors":

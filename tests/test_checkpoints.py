@@ -338,6 +338,16 @@ def test_a_large_file_is_hashed_once(tmp_path: Path) -> None:
     assert content_digest(folder) != digest
 
 
+def test_a_folder_can_say_how_it_wants_to_be_sampled(tmp_path: Path) -> None:
+    folder = pipeline(tmp_path / "mine")
+    assert resolve(str(folder)).generation.steps is None
+    (folder / "star-bench.yaml").write_text("licence: MIT\ngeneration: {steps: 7}\n")
+    assert (resolve(str(folder)).generation.steps, resolve(str(folder)).licence) == (7, "MIT")
+    (folder / "star-bench.yaml").write_text("generation: {step: 7}\n")
+    with pytest.raises(UsageError, match="did you mean 'steps'"):
+        resolve(str(folder))
+
+
 def test_foreign_code_is_refused(tmp_path: Path) -> None:
     folder = pipeline(tmp_path / "one")
     (folder / "vae" / "mine.py").write_text("")

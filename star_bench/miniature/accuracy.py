@@ -138,5 +138,5 @@ def caption_accuracy(
             seen = F.normalize(colors.model.encode_image(pixels), dim=-1)
             read = F.normalize(colors.model.encode_text(colors.tokenizer(texts).to(colors.device)), dim=-1)
         cosines = (seen[:, None] * read.view(count, 2, -1)).sum(-1)
-        out[kind] = float((cosines[:, 0] > cosines[:, 1]).float().mean())
+        out[kind] = round(float((cosines[:, 0] > cosines[:, 1]).float().mean()), 4)
     return out

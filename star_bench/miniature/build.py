@@ -10,16 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 from rich.console import Console
 
 from star_bench import __version__
 from star_bench.cards import did_you_mean
+from star_bench.checkpoints import FOLDER_CARD
 from star_bench.errors import UsageError
 from star_bench.evaluators.geneval.color import OpenClipColorJudge
 from star_bench.evaluators.geneval.detector import TransformersDetector
 from star_bench.miniature import accuracy, clip, detector, generator, vae
+from star_bench.miniature.card import markdown, sizes
 from star_bench.miniature.scenes import WORLDS, World
+from star_bench.progress import quiet_libraries
 from star_bench.runs.run import choose_device
 from star_bench.runs.store import to_json, write_atomically
 
@@ -71,7 +75,7 @@ def measure(world: World, weights: Path, *, device: str = "cpu") -> dict[str, An
     }
 
 
-def _describe(world: World, seed: int, work: Path, measured: dict[str, Any]) -> dict[str, Any]:
+def _describe(world: World, seed: int, work: Path, weights: Path, measured: dict[str, Any]) -> dict[str, Any]:
     curves = {part: json.loads((work / f"{part}.curve.json").read_text()) for part in PARTS}
     return {
         "name": f"star-bench miniature, {world.name} world",
@@ -81,6 +85,7 @@ def _describe(world: World, seed: int, work: Path, measured: dict[str, Any]) -> 
         "world": asdict(world),
         "recipes": {part: asdict(recipe) for part, recipe in RECIPES.items()},
         "captions": {"mix": generator.MIX, "empty": generator.EMPTY_CAPTIONS, "colors_named": generator.NAMED_COLORS},
+        "sizes": sizes(weights),
         "measured_on_held_out_scenes": measured,
         "curves": curves,
     }
@@ -89,9 +94,9 @@ def _describe(world: World, seed: int, work: Path, measured: dict[str, Any]) -> 
 def build(out: Path, *, world: str, parts: Sequence[str] | None, seed: int, work: Path, device: str) -> None:
     """Trains the named parts (all by default), each where it was left off, and writes `out`.
 
-    out/pipeline, out/detector, out/clip: weights. out/card.json: data, seeds, recipes, curves, accuracies; written
-    when every part is there. Two hours or so on two CPU cores, minutes on a GPU. Raises UsageError for an unknown
-    world or part.
+    out/pipeline, out/detector, out/clip: weights. out/card.json and out/README.md: data, seeds, recipes, curves,
+    accuracies; written when every part is there. About an hour and a half on two shared CPU cores; a GPU has not been
+    tried. Raises UsageError for an unknown world or part.
     """
     if world not in WORLDS:
         raise UsageError(f"there is no world named {world!r}", did_you_mean(world, WORLDS))
@@ -102,6 +107,7 @@ def build(out: Path, *, world: str, parts: Sequence[str] | None, seed: int, work
     place, kept, chosen = WORLDS[world], work / world, torch.device(choose_device(device))
     seeds = {part: seed + offset for part, offset in SEED_OFFSETS.items()}
     kept.mkdir(parents=True, exist_ok=True)
+    quiet_libraries()
     console = Console(stderr=True)
     if "vae" in wanted or "generator" in wanted:
         coder = vae.train(place, kept, seed=seeds["vae"], device=chosen)
@@ -109,12 +115,17 @@ def build(out: Path, *, world: str, parts: Sequence[str] | None, seed: int, work
     if "generator" in wanted:
         model = generator.train(place, coder, kept, seed=seeds["generator"], device=chosen)
         save_pipeline(model.pipeline(coder), out / "pipeline")
+        card = {"licence": "Apache-2.0", "generation": generator.SAMPLING}
+        write_atomically(out / "pipeline" / FOLDER_CARD, yaml.safe_dump(card, sort_keys=False).encode())
     if "detector" in wanted:
         detector.save(detector.train(place, kept, seed=seeds["detector"], device=chosen), out / "detector")
     if "clip" in wanted:
         clip.save(clip.train(place, kept, seed=seeds["clip"], device=chosen), out / "clip")
-    if all((kept / f"{part}.curve.json").exists() for part in PARTS):
+    folders = [out / name for name in ("pipeline", "detector", "clip")]
+    if all(path.exists() for path in (*folders, *(kept / f"{part}.curve.json" for part in PARTS))):
         console.print("measuring all parts on held-out scenes")
         measured = measure(place, out, device=str(chosen))
-        write_atomically(out / "card.json", to_json(_describe(place, seed, kept, measured)))
+        content = to_json(_describe(place, seed, kept, out, measured))
+        write_atomically(out / "card.json", content)
+        write_atomically(out / "README.md", markdown(json.loads(content)).encode())
         console.print(f"written to {out}")

@@ -16,7 +16,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -176,7 +176,9 @@ def save(model: open_clip.CLIP, folder: Path) -> None:
     """fp16 safetensors, configuration and tokenizer, loadable as "local-dir:<folder>". The model stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()}
-    save_file(tensors, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    (folder / "open_clip_model.safetensors").write_bytes(to_safetensors(tensors, metadata={"format": "pt"}))
     config = {"model_cfg": model_config(), "preprocess_cfg": PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     tokenizer().save_pretrained(folder)
+    named = folder / "tokenizer_config.json"  # transformers 5 writes a class that 4 does not know; both know this one
+    named.write_text(named.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))

@@ -36,6 +36,13 @@ class Recipe:
     decay: float = 0.4
     clip: float = 1.0
     ema: float = 0.998
+    stop: int | None = None
+    """Ends the training at this step, before the schedule does: a part that shall be imperfect on purpose."""
+
+    @property
+    def last(self) -> int:
+        """How many steps are taken."""
+        return min(self.steps, self.stop or self.steps)
 
     def factor(self, step: int) -> float:
         """The learning rate's factor in 0..1 at a step."""
@@ -93,22 +100,20 @@ def fit(
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         average, start, curve = state["average"], state["step"], [tuple(c) for c in state["curve"]]
-        console.print(f"{name}: goes on at step {start} of {recipe.steps}")
+        console.print(f"{name}: goes on at step {start} of {recipe.last}")
 
     def save(step: int) -> None:
         saved = [optimizer.state_dict() for optimizer in optimizers]
         state = {"model": model.state_dict(), "optimizers": saved, "average": average, "step": step, "curve": curve}
         _write_atomically(path, state)
 
-    base = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    if start:
-        base = [[recipe.adam_lr], [recipe.muon_lr or 0.0]][: len(optimizers)]
+    rates = (recipe.adam_lr, recipe.muon_lr or 0.0)  # in the order of `_optimizers`
     running, since, last_save = [], time.monotonic(), time.monotonic()
-    for step in range(start, recipe.steps):
+    for step in range(start, recipe.last):
         rng = np.random.default_rng([seed, step])
         torch.manual_seed(int(rng.integers(2**62)))
-        for optimizer, rates in zip(optimizers, base, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        for optimizer, rate in zip(optimizers, rates, strict=False):
+            for group in optimizer.param_groups:
                 group["lr"] = rate * recipe.factor(step)
         value = loss(rng, recipe.batch)
         value.backward()
@@ -126,16 +131,16 @@ def fit(
                 else:
                     average[key].copy_(weight)
         running.append(value.detach())
-        if (step + 1) % LOG_EVERY == 0 or step + 1 == recipe.steps:
+        if (step + 1) % LOG_EVERY == 0 or step + 1 == recipe.last:
             mean = float(torch.stack(running).mean())
             rate = len(running) * recipe.batch / (time.monotonic() - since)
             curve.append((step + 1, round(mean, 5)))
-            left = (recipe.steps - step - 1) * recipe.batch / rate / 60
+            left = (recipe.last - step - 1) * recipe.batch / rate / 60
             console.print(
-                f"{name}: step {step + 1}/{recipe.steps} loss {mean:.4f} {rate:.0f} samples/s {left:.1f} min left"
+                f"{name}: step {step + 1}/{recipe.last} loss {mean:.4f} {rate:.0f} samples/s {left:.1f} min left"
             )
             running, since = [], time.monotonic()
-        if time.monotonic() - last_save > CHECKPOINT_EVERY_S or step + 1 == recipe.steps:
+        if time.monotonic() - last_save > CHECKPOINT_EVERY_S or step + 1 == recipe.last:
             save(step + 1)
             last_save = time.monotonic()
     model.load_state_dict(average)

@@ -107,7 +107,7 @@ def merge_protocol(*layers: GenerationDefaults, seed: int, dtype: str, device: s
         if not given:
             raise UsageError(
                 f"nothing says what {name} {where} is generated with",
-                f"add {name} to the checkpoint's generation defaults",
+                f"add {name} to its generation defaults in checkpoints.yaml, or in star-bench.yaml in its folder",
             )
         settings[name] = given[0]
     return Protocol(**settings, seed=seed, dtype=dtype, device=device)

@@ -1,6 +1,7 @@
 """Training that was stopped goes on as if it had not been."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,14 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     whole = train(tmp_path)
     again = train(tmp_path, stop_at=0)
     assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+def test_a_training_can_be_stopped_on_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "RECIPE", dataclasses.replace(RECIPE, stop=5))
+    first = train(tmp_path)
+    assert torch.load(tmp_path / "part.pt", weights_only=True)["step"] == 5
+    again = train(tmp_path, stop_at=0)
+    assert all(torch.equal(first[key], again[key]) for key in first)
 
 
 def test_the_rate_warms_up_and_decays_to_nothing() -> None:
