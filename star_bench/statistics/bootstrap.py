@@ -28,7 +28,11 @@ class PromptValues:
 
 @dataclass(frozen=True)
 class Estimate:
-    """value with its interval [low, high]; all None where nothing has a value; no interval from fewer than two prompts."""
+    """value with its interval [low, high]; all None where nothing has a value.
+
+    No interval where a tag has a single prompt: resampling one prompt would always find that prompt, and the interval
+    would be too narrow.
+    """
 
     value: float | None
     low: float | None
@@ -59,7 +63,7 @@ def estimate(prompts: Iterable[PromptValues], *, of_tags: bool = False) -> Estim
         values = np.mean([s / c for s, c in zip(sums, counts, strict=True)], axis=0)
     else:
         values = np.sum(sums, axis=0) / np.sum(counts, axis=0)
-    if n_prompts < 2:
+    if min(len(group) for group in groups.values()) < 2:
         return Estimate(float(values[0]), None, None, n_images, n_prompts)
     low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(values[0]), float(low), float(high), n_images, n_prompts)

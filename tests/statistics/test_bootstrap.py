@@ -24,7 +24,15 @@ def test_nothing_has_no_value_and_one_prompt_no_interval() -> None:
     assert estimate([PromptValues("a", [1.0])]).low is None
 
 
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.floats(0, 1), min_size=1, max_size=3)), min_size=2))
+def test_a_tag_with_a_single_prompt_gives_no_interval() -> None:
+    found = estimate([PromptValues("a", [1.0]), PromptValues("b", [0.0]), PromptValues("b", [1.0])], of_tags=True)
+    assert (found.value, found.low, found.high) == (0.75, None, None)
+
+
+values_of_a_prompt = st.lists(st.floats(0, 1), min_size=1, max_size=3)
+
+
+@given(st.lists(st.tuples(st.just("a"), values_of_a_prompt), min_size=2))
 def test_interval_lies_in_the_range_of_the_values(rows: list[tuple[str, list[float]]]) -> None:
     found = estimate([PromptValues(tag, values) for tag, values in rows])
     values = [v for _, vs in rows for v in vs]
