@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from dataclasses import dataclass
@@ -16,22 +15,15 @@ from star_bench.cache import read_json
 from star_bench.cards import Strict, did_you_mean, load_yaml, parse
 from star_bench.errors import UsageError
 from star_bench.shipped import CHECKPOINTS_FILE
-from star_bench.suites import GenerationDefaults
-
-log = logging.getLogger(__name__)
+from star_bench.suites import GenerationDefaults, Published
 
 HUB_ID = re.compile(r"(?P<hub>\w[\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
-class PublishedResult(Strict):
+class PublishedResult(Published):
     """A number that somebody else printed for this checkpoint."""
 
     suite: str
-    value: float
-    metric: str = ""
-    source: str
-    protocol: str = "not stated"
-    tags: dict[str, float] = Field(default_factory=dict)
 
 
 class Source(Strict):

@@ -172,8 +172,14 @@ def _print(data: Any, as_json: bool) -> None:
     for column in rows[0]:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
     Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key} {_cell(inner)}" for key, inner in value.items())
+    return "" if value is None else '""' if value == "" else str(value)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

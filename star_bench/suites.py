@@ -13,15 +13,20 @@ from star_bench.errors import UsageError
 from star_bench.shipped import SUITES_FOLDER
 
 
-class PublishedNumber(Strict):
+class Published(Strict):
     """A number somebody else printed, with enough to know what it is."""
 
-    model: str
     value: float
     metric: str = ""
     source: str
     protocol: str = "not stated"
     tags: dict[str, float] = Field(default_factory=dict)
+
+
+class PublishedNumber(Published):
+    """A number that somebody else printed for this suite."""
+
+    model: str
 
 
 class PromptSource(Strict):

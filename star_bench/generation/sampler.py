@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,12 @@ class Sampler:
         if protocol.height % unit or protocol.width % unit:
             raise UsageError(
                 f"{protocol.height} x {protocol.width} pixels do not fit this model", f"use multiples of {unit}"
+            )
+        largest = unit * (denoiser(pipe).config.get("pos_embed_max_size") or math.inf)
+        if max(protocol.height, protocol.width) > largest:
+            raise UsageError(
+                f"{protocol.height} x {protocol.width} pixels are more than this model can place ({largest} at most)",
+                "choose a suite made for its size",
             )
         self.protocol = protocol
         self._embeddings: OrderedDict[str, Embedding] = OrderedDict()

@@ -41,9 +41,10 @@ def estimate_cost(prepared: Prepared, options: Options) -> dict[str, Any]:
         return out
     branches = 2 if protocol.guidance_scale > 1 else 1
     seconds = _seconds_per_image(options.runs, plan.subject.name, protocol.device, protocol.steps)
-    minutes = None if seconds is None else round(seconds * missing / 60, 1)
+    unknown = "unknown: no earlier run of this model was timed on this device"
+    minutes = unknown if seconds is None else round(seconds * missing / 60, 1)
     return out | {
         "protocol": protocol.as_dict(),
         "transformer forwards (images x steps x branches)": missing * protocol.steps * branches,
-        "minutes of generation": minutes or "unknown: no earlier run of this model was timed on this device",
+        "minutes of generation": minutes,
     }

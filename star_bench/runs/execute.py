@@ -157,16 +157,18 @@ def execute(
     *,
     produce: Callable[[], int],
     environment: dict[str, Any],
+    source: dict[str, Any],
     batch_size: int,
     bar: Progress,
 ) -> dict[str, Any]:
     """The whole run; `produce` fills the store with images. Returns the results, which are also in results.json.
 
+    source says where the images come from: a checkpoint's name, place and commit, or a folder.
     results.json holds nothing that two undisturbed runs would not share; times and versions are in manifest.json.
     Raises Refused when a canary is misjudged: then nothing is generated or scored.
     """
     manifest = store.read("manifest.json") or {"schema": 1, "digest": plan.digest(), **plan.identity(), "sessions": []}
-    manifest["environment"] = environment
+    manifest |= {"environment": environment, "source": source}
     session: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "finished": None}
     manifest["sessions"].append(session)
     store.write("manifest.json", manifest)

@@ -53,6 +53,8 @@ class Prepared:
     folder: Path
     evaluator: Evaluator
     local: LocalCheckpoint | None
+    source: dict[str, Any]
+    """Where the images come from, for the manifest: the hub's commit is recorded here."""
     files: dict[tuple[str, int], Path] | None
 
 
@@ -102,6 +104,7 @@ def prepare(options: Options) -> Prepared:
     prompts = select(everything, options.limit)
     judges = evaluator.judges()
     files, protocol = None, None
+    source: dict[str, Any] = {"folder": str(options.images)}
     if checkpoint and local:
         protocol = merge_protocol(
             _given(options),
@@ -113,6 +116,12 @@ def prepare(options: Options) -> Prepared:
             where=checkpoint.name,
         )
         subject, samples = Subject(checkpoint.name, local.digest, checkpoint.licence), protocol.samples
+        source = {
+            "checkpoint": checkpoint.name,
+            "place": str(checkpoint.lora or checkpoint.source),
+            "base": checkpoint.base,
+            "commit": local.revision,
+        }
     else:
         assert options.images is not None
         files = foreign.find(options.images, everything)
@@ -120,7 +129,7 @@ def prepare(options: Options) -> Prepared:
         subject = Subject(name, foreign.digest(files), "not stated", foreign=True)
         samples = options.samples or card.protocol.samples or 1
     plan = Plan(subject, card, evaluator.metric, judges, prompts, len(everything), samples, protocol)
-    return Prepared(plan, plan.folder(options.runs), evaluator, local, files)
+    return Prepared(plan, plan.folder(options.runs), evaluator, local, source, files)
 
 
 def _suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefaults:
@@ -176,6 +185,7 @@ def run(prepared: Prepared, options: Options, bar: Progress) -> dict[str, Any]:
             prepared.evaluator,
             produce=produce,
             environment=environment(device),
+            source=prepared.source,
             batch_size=options.batch_size,
             bar=bar,
         )

@@ -5,6 +5,7 @@ import pytest
 
 from star_bench import model_files
 from star_bench.checkpoints import resolve
+from star_bench.errors import UsageError
 from star_bench.evaluators.base import check_canaries
 from star_bench.evaluators.geneval.color import OpenClipColorJudge
 from star_bench.evaluators.geneval.detector import TransformersDetector
@@ -59,3 +60,11 @@ def test_a_picture_does_not_depend_on_its_batch() -> None:
     for one, other in zip(together, alone, strict=True):
         assert one is not None and other is not None
         assert np.abs(one - other).max() < 1e-4
+
+
+def test_a_size_that_the_model_cannot_place_is_a_sentence() -> None:
+    checkpoint = resolve("miniature")
+    layers = (GenerationDefaults(samples=1, height=512, width=512), checkpoint.generation)
+    protocol = merge_protocol(*layers, seed=0, dtype="float32", device="cpu", where="miniature")
+    with pytest.raises(UsageError, match="more than this model can place \\(96 at most\\)"):
+        Sampler(load(model_files.locate(checkpoint), dtype="float32", device="cpu"), protocol)
