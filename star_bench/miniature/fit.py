@@ -15,6 +15,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from star_bench.errors import UsageError
+
 CHECKPOINT_EVERY_S = 60.0  # chosen here: a minute's work is the most that a kill may cost
 LOG_EVERY = 100
 
@@ -61,6 +63,8 @@ def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
     rest = [p for p in trained if not (recipe.muon_lr and id(p) in inner)]
     out: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, recipe.adam_lr, (0.9, 0.98), weight_decay=1e-4)]
     if matrices and recipe.muon_lr:
+        if not hasattr(torch.optim, "Muon"):
+            raise UsageError(f"torch {torch.__version__} has no Muon", "install torch 2.9 or newer to train")
         out.append(torch.optim.Muon(matrices, recipe.muon_lr, weight_decay=0.02))
     return out
 
