@@ -81,7 +81,7 @@ def run(
     if dry_run:
         from star_bench.runs.cost import estimate_cost
 
-        _print(estimate_cost(prepared, options), as_json)
+        _print(estimate_cost(prepared), as_json)
         return
     from star_bench.progress import RichProgress, quiet_libraries
     from star_bench.reporting.run_files import read_results

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from star_bench.runs.run import Options, Prepared
+from star_bench.runs.run import Prepared
 from star_bench.runs.store import RunStore
 
 
-def _seconds_per_image(runs: Path, model: str, device: str, steps: int) -> float | None:
-    """Of the newest session that made images of this model on this device with as many steps."""
+def _seconds_per_image(runs_of_model: Path, device: str, steps: int) -> float | None:
+    """Of the newest session that made images of the model on this device with as many steps."""
     newest: tuple[str, float] | None = None
-    for path in runs.glob(f"{model}/*/*/manifest.json"):
+    for path in runs_of_model.glob("*/*/manifest.json"):
         manifest = json.loads(path.read_text(encoding="utf-8"))
         protocol = manifest.get("protocol") or {}
         if (protocol.get("device"), protocol.get("steps")) != (device, steps):
@@ -25,7 +25,7 @@ def _seconds_per_image(runs: Path, model: str, device: str, steps: int) -> float
     return newest[1] if newest else None
 
 
-def estimate_cost(prepared: Prepared, options: Options) -> dict[str, Any]:
+def estimate_cost(prepared: Prepared) -> dict[str, Any]:
     """Images, forwards and, where an earlier run was timed here, minutes. Nothing is generated or written."""
     plan, protocol = prepared.plan, prepared.plan.protocol
     done = len(RunStore(prepared.folder).samples) if prepared.folder.exists() else 0
@@ -40,7 +40,7 @@ def estimate_cost(prepared: Prepared, options: Options) -> dict[str, Any]:
     if protocol is None:
         return out
     branches = 2 if protocol.guidance_scale > 1 else 1
-    seconds = _seconds_per_image(options.runs, plan.subject.name, protocol.device, protocol.steps)
+    seconds = _seconds_per_image(prepared.folder.parents[1], protocol.device, protocol.steps)
     unknown = "unknown: no earlier run of this model was timed on this device"
     minutes = unknown if seconds is None else round(seconds * missing / 60, 1)
     return out | {

@@ -68,8 +68,8 @@ class Plan:
         return digest_of(self.identity())
 
     def folder(self, runs: Path) -> Path:
-        """runs/<model>/<suite>/<first 16 digits of the digest>"""
-        return runs / self.subject.name / self.card.name / self.digest()[:16]
+        """runs/<model>/<suite>/<first 16 digits of the digest>; org/name of a hub becomes org--name."""
+        return runs / self.subject.name.replace("/", "--") / self.card.name / self.digest()[:16]
 
     def batches(self, size: int) -> Iterator[list[Item]]:
         """Items in order, cut at fixed places: a batch that is redone after a kill has the members it had before."""

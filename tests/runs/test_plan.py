@@ -1,6 +1,7 @@
 """The digest changes with everything that can change a number, and subsets are fair."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,11 @@ def test_every_protocol_field_is_in_the_digest(field: str) -> None:
 )
 def test_model_metric_judges_and_prompts_are_in_the_digest(change: dict[str, object]) -> None:
     assert plan(**change).digest() != plan().digest()
+
+
+def test_a_hub_name_is_one_folder(tmp_path: Path) -> None:
+    folder = plan(subject=Subject("org/name@main", "d", "l")).folder(tmp_path)
+    assert folder.relative_to(tmp_path).parts[:2] == ("org--name@main", "geneval-miniature")
 
 
 def test_batches_have_fixed_members() -> None:
