@@ -26,6 +26,7 @@ app = typer.Typer(
 miniature = typer.Typer(help="The miniature: a whole text-to-image world on a laptop.", no_args_is_help=True)
 app.add_typer(miniature, name="miniature")
 
+INTERRUPTED = 128 + signal.SIGINT
 CRASH = 70  # EX_SOFTWARE of sysexits.h: 1 would read as a failed gate
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -190,22 +191,23 @@ def main() -> None:
     """The console script: errors become one sentence on stderr and their exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # an exit code where typer met an Exit or Ctrl-C, which it turns into 130
     except StarBenchError as error:
         typer.echo(f"star-bench: {error}", err=True)
         sys.exit(error.exit_code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("star-bench: interrupted; the same command goes on from here.", err=True)
-        sys.exit(130)
+        code = INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort: an exit code of its own
         if hasattr(error, "format_message"):  # click's own usage errors
-            typer.echo(f"star-bench: {error.format_message()} (see star-bench --help)", err=True)
-            sys.exit(2)
+            if error.format_message():  # without any word, the help was printed already
+                typer.echo(f"star-bench: {error.format_message()} (see star-bench --help)", err=True)
+            sys.exit(UsageError.exit_code)
         traceback.print_exc()
         typer.echo("star-bench: this is a bug in star-bench; please report it with the lines above.", err=True)
         sys.exit(CRASH)
+    if code == INTERRUPTED:
+        typer.echo("star-bench: interrupted; the same command goes on from here.", err=True)
+    sys.exit(code or 0)
 
 
 if __name__ == "__main__":

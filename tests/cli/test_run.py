@@ -88,10 +88,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob("runs/*/*/*/images/*/*.png")) and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(random.uniform(0, 0.3))
+        time.sleep(random.uniform(0, 0.1))
         child.send_signal(how)
         code = child.wait(60)
-    assert code in {signal.SIGKILL: (-9, 0), signal.SIGINT: (130, 0), signal.SIGTERM: (143, 0)}[how]
+    assert code == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[how]
+    assert not list(tmp_path.glob("runs/*/*/*/results.json")), "the run was to be interrupted before its end"
     assert not list(tmp_path.rglob("*.partial")) or how is signal.SIGKILL
     again = cli("run", *SMALL)
     assert again.returncode == 0, again.stderr
@@ -99,6 +100,16 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert (first / "results.json").read_bytes() == (second / "results.json").read_bytes()
     pictures = sorted(p.relative_to(first) for p in first.glob("images/*/*.png"))
     assert all((first / p).read_bytes() == (second / p).read_bytes() for p in pictures)
+
+
+def test_an_interrupt_before_anything_is_made_is_no_success(cli: Cli, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "star_bench", "run", *SMALL]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as child:
+        time.sleep(2)  # in the middle of importing torch
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "interrupted" in said
 
 
 def test_dry_run_costs_nothing_and_writes_nothing(cli: Cli, tmp_path: Path) -> None:
