@@ -207,7 +207,8 @@ def main() -> None:
         sys.exit(CRASH)
     if code == INTERRUPTED:
         typer.echo("star-bench: interrupted; the same command goes on from here.", err=True)
-    sys.exit(code or 0)
+    if code:
+        sys.exit(code)
 
 
 if __name__ == "__main__":

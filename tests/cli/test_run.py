@@ -105,7 +105,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
 def test_an_interrupt_before_anything_is_made_is_no_success(cli: Cli, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "star_bench", "run", *SMALL]
     with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as child:
-        time.sleep(2)  # in the middle of importing torch
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/*/*/manifest.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=60)
     assert child.returncode == 130
