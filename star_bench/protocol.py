@@ -44,6 +44,3 @@ class Protocol:
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
-
-    def digest(self) -> str:
-        return digest_of(self.as_dict())

@@ -85,15 +85,6 @@ class Canary:
     high: float
 
 
-@dataclass(frozen=True)
-class ScoredImage:
-    """One row of a result: image k of a prompt."""
-
-    prompt: Prompt
-    k: int
-    score: Score
-
-
 def _value(score: Score) -> float:
     assert score.value is not None
     return score.value

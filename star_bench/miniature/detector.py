@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
+from star_bench.evaluators.geneval.detector import MEAN, STD
 from star_bench.miniature.fit import Recipe, fit
 from star_bench.miniature.scenes import (
     KINDS,
@@ -31,8 +32,6 @@ from star_bench.miniature.scenes import (
 
 RECIPE = Recipe(steps=2000, batch=16, adam_lr=1e-3, muon_lr=0.01, warmup=100, decay=0.5, ema=0.998)
 """Chosen here: after 200 steps the loss was 11.8 with Muon at .01 and 14.6 with AdamW alone (one seed)."""
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-"""ImageNet statistics on 0..255, as mmdet's configuration of GenEval's detector has them."""
 MIXED = 0.5
 """Share of training scenes that follow no prompt: one to four objects of any class and colour (chosen here)."""
 FREE = 0.3
@@ -153,10 +152,3 @@ def save(model: Mask2FormerForUniversalSegmentation, folder: Path) -> None:
     """fp16 safetensors in transformers' ordinary layout. The model itself stays as it is."""
     halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     model.save_pretrained(folder, state_dict=halves)
-
-
-def load(folder: Path) -> Mask2FormerForUniversalSegmentation:
-    """A saved detector in fp32, offline."""
-    return Mask2FormerForUniversalSegmentation.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    ).eval()

@@ -1,8 +1,8 @@
 """The miniature's text-to-image model: a whole StableDiffusion3Pipeline, small enough for a CPU.
 
 MM-DiT with q/k RMSNorm, two CLIP text encoders with projection and a T5 encoder, trained together by flow matching
-on the latents of freshly drawn scenes. The recipe is the one that reached GenEval .4-.7 in 19 minutes on two cores
-in the prototype; it stops long before the model is perfect, so that reinforcement learning has something to gain.
+on the latents of freshly drawn scenes. The recipe follows a prototype's; what is new are a real VAE and words that are
+spelled. It stops before the model is good, so that reinforcement learning has something to gain.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from star_bench.miniature.scenes import (
 )
 from star_bench.shipped import SUITES_FOLDER
 
-COUNT = 60  # chosen here: with two samples each, 120 images, some minutes on a CPU
+COUNT = 60  # chosen here: with two samples each, 120 images, about a quarter of a minute on a CPU
 
 
 def ocr_prompts() -> list[str]:

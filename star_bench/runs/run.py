@@ -82,7 +82,7 @@ def choose_dtype(asked: str, checkpoint: Checkpoint, device: str) -> str:
 
 def make_evaluator(card: SuiteCard, device: str) -> Evaluator:
     """The card's evaluator, from its entry point."""
-    evaluator: Evaluator = plugins.load("star_bench.evaluators", card.evaluator)(card, device=device)
+    evaluator: Evaluator = plugins.load(plugins.EVALUATORS, card.evaluator)(card, device=device)
     return evaluator
 
 
@@ -95,7 +95,7 @@ def prepare(options: Options) -> Prepared:
     if (options.model is None) == (options.images is None):
         raise UsageError("a run needs either a model or a folder of pictures", "give --model NAME or --images DIR")
     card = suites.load(options.suite)
-    plugins.load("star_bench.engines", options.engine)
+    plugins.load(plugins.ENGINES, options.engine)
     checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model else None
     local = model_files.locate(checkpoint) if checkpoint else None
     device = choose_device(options.device)
@@ -176,7 +176,7 @@ def run(prepared: Prepared, options: Options, bar: Progress) -> dict[str, Any]:
         def produce() -> int:
             if prepared.files is not None:
                 return take_foreign(plan, store, prepared.files, bar)
-            engine = plugins.load("star_bench.engines", options.engine)
+            engine = plugins.load(plugins.ENGINES, options.engine)
             return generate(plan, store, worker, engine, options.batch_size, bar)
 
         return execute(

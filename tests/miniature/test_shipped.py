@@ -12,6 +12,7 @@ from star_bench.evaluators.geneval.detector import TransformersDetector
 from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler
 from star_bench.miniature import accuracy
+from star_bench.miniature.generator import SAMPLING
 from star_bench.miniature.scenes import SMALL
 from star_bench.runs.plan import merge_protocol
 from star_bench.runs.run import make_evaluator
@@ -68,3 +69,8 @@ def test_a_size_that_the_model_cannot_place_is_a_sentence() -> None:
     protocol = merge_protocol(*layers, seed=0, dtype="float32", device="cpu", where="miniature")
     with pytest.raises(UsageError, match="more than this model can place \\(96 at most\\)"):
         Sampler(load(model_files.locate(checkpoint), dtype="float32", device="cpu"), protocol)
+
+
+def test_the_named_miniature_and_its_folder_are_sampled_alike() -> None:
+    by_path = resolve(str(MINIATURE_FOLDER / "pipeline")).generation
+    assert by_path == resolve("miniature").generation == GenerationDefaults.model_validate(SAMPLING)

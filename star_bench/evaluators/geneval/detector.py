@@ -20,6 +20,7 @@ from transformers import Mask2FormerForUniversalSegmentation
 
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
+"""ImageNet statistics on 0..255, as mmdet's configuration has them."""
 PAD_VALUE = 128  # mmdet 2.x pads before it normalises
 PAD_MULTIPLE = 32
 TOP = 100

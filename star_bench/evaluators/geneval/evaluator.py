@@ -118,7 +118,7 @@ class GenEval(Evaluator):
     @cached_property
     def _detector(self) -> Detector:
         settings = self.settings.detector
-        make = plugins.load("star_bench.detectors", settings.plugin)
+        make = plugins.load(plugins.DETECTORS, settings.plugin)
         detector: Detector = make(settings.weights.locate(), device=self.device, resize=settings.resize)
         return detector
 
