@@ -12,44 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
-
 from star_bench import suites
 from star_bench.errors import UsageError
-from star_bench.evaluators.geneval.prompts import official
+from star_bench.evaluators.geneval.evaluator import GenEval
+from star_bench.evaluators.geneval.metadata import Include, PromptRow, prompt_rows
 from star_bench.evaluators.ocr.rule import normalise, target_of
-from star_bench.prompt_files import lines_of, read, training_of
+from star_bench.prompt_files import numbered_lines, read, training_of
 from star_bench.suites import SuiteCard
 
 EXAMPLES = 20  # chosen here
 
 
-class Clause(BaseModel):
-    """An object that a GenEval prompt asks for; position is a relation and the index of the clause that it is to."""
-
-    name: str = Field(alias="class")
-    count: int = 1
-    color: str | None = None
-    position: tuple[str, int] | None = None
-
-
-class Row(BaseModel):
+@dataclass(frozen=True)
+class Row:
     """A prompt. Only GenEval's have clauses."""
 
     prompt: str
-    include: list[Clause] = []
-
-
-class GenEvalRow(Row):
-    """A line of GenEval's metadata, as far as it is compared."""
-
-    include: list[Clause] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _positions_are_to_clauses(self) -> GenEvalRow:
-        if any(c.position and not 0 <= c.position[1] < len(self.include) for c in self.include):
-            raise ValueError("a position is to a clause that is not there")
-        return self
+    include: Sequence[Include] = ()
 
 
 @dataclass(frozen=True)
@@ -76,13 +55,14 @@ def target(row: Row) -> str | None:
 def scene(row: Row) -> Hashable:
     """Everything that is asked for, in any order."""
     return frozenset(
-        (c.name, c.count, c.color, c.position and (c.position[0], row.include[c.position[1]].name)) for c in row.include
+        (c.name, c.count, c.color, c.position[0] and (c.position[0], row.include[c.position[1]].name))
+        for c in row.include
     )
 
 
 def objects(row: Row) -> Hashable:
     """The classes and the relations; not how many, in what colour, and which stands where."""
-    return frozenset(c.name for c in row.include), frozenset(c.position[0] for c in row.include if c.position)
+    return frozenset(c.name for c in row.include), frozenset(c.position[0] for c in row.include if c.position[0])
 
 
 ALWAYS = (Sameness("line", lambda row: row.prompt), Sameness("line, case and spaces apart", folded))
@@ -181,29 +161,13 @@ def report_suite(card: SuiteCard, training: Path | None = None) -> list[dict[str
 
 
 def _test_rows(card: SuiteCard) -> list[Row]:
-    match card.prompts.generator:
-        case None:
-            return [Row(prompt=line) for line in read(card)]
-        case "geneval-official":
-            return [GenEvalRow.model_validate(row) for row in official()]
-    raise UsageError(f"the prompts of suite {card.name!r} are not the official ones", "compare the suite geneval")
+    if card.evaluator != "geneval":
+        return [Row(line) for line in read(card)]
+    rows = (PromptRow.model_validate(prompt.metadata, strict=False) for prompt in GenEval(card).prompts())
+    return [Row(row.prompt, row.include) for row in rows]
 
 
 def _training_rows(card: SuiteCard, path: Path) -> list[Row]:
-    """A blank line is no prompt: unlike the test's, the lines of a training set have no number that matters."""
-    rows = []
-    for number, line in enumerate(lines_of(path), start=1):
-        if not line:
-            continue
-        if card.evaluator != "geneval":
-            rows.append(Row(prompt=line))
-            continue
-        try:
-            rows.append(GenEvalRow.model_validate_json(line))
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise UsageError(
-                f"{path}, line {number}, is no row of GenEval's metadata ({problem})",
-                "give a file whose lines have 'prompt' and 'include', as GenEval's own",
-            ) from None
-    return rows
+    if card.evaluator != "geneval":
+        return [Row(line) for _, line in numbered_lines(path)]
+    return [Row(row.prompt, row.include) for _, row, _ in prompt_rows(path)]

@@ -54,7 +54,8 @@ def of_training(card: SuiteCard) -> list[Licensed]:
     training = card.prompts.training
     if training is None:
         return []
-    return [Licensed("training prompts", training.path, training.licence, training.commercial, training.licence_url)]
+    name = training.path if training.repository else f"{card.name}/{training.path}"
+    return [Licensed("training prompts", name, training.licence, training.commercial, training.licence_url)]
 
 
 def commercial(parts: Iterable[Licensed]) -> Commercial:

@@ -118,6 +118,16 @@ def training_of(card: SuiteCard) -> PromptFile | None:
     return PromptFile(card.asked, "training", source.path, source.repository, source.revision, source.digest, beside)
 
 
+def locate_training(card: SuiteCard) -> Path:
+    """The file of the card's training prompts. Raises UsageError where it names none, and what PromptFile.locate does."""
+    file = training_of(card)
+    if file is None:
+        raise UsageError(
+            f"the card of suite {card.name!r} names no training prompts", "give its prompts a 'training' with a 'path'"
+        )
+    return file.locate()
+
+
 def lines_of(path: Path) -> list[str]:
     """All lines but blank ones at the end, surrounding blanks removed.
 
@@ -132,6 +142,11 @@ def lines_of(path: Path) -> list[str]:
     if lines == [""]:
         raise UsageError(f"the prompt file {path} is empty", "write one prompt per line")
     return lines
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, each with its number, from 1. Raises what `lines_of` raises."""
+    return [(number, line) for number, line in enumerate(lines_of(path), start=1) if line]
 
 
 def read(card: SuiteCard) -> list[str]:

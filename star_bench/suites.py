@@ -38,8 +38,8 @@ class PublishedNumber(Published):
 
 
 class TrainingSource(Strict):
-    """The prompts that models for this suite are trained on: a file as in PromptSource. Only the leakage report reads
-    it."""
+    """The prompts that models for this suite are trained on: a file as in PromptSource. No run of the suite reads it;
+    the trainer and the leakage report do."""
 
     path: str
     repository: str | None = None

@@ -82,7 +82,7 @@ def test_geneval_scenes_are_without_order(tmp_path: Path) -> None:
     position = next(r for r in official() if r["tag"] == "position")
     anchor, placed = position["include"]
     relation = placed["position"]
-    places_changed = row("position", [{**placed, "position": None}, {**anchor, "position": relation}])
+    places_changed = row("position", [{"class": placed["class"], "count": 1}, {**anchor, "position": relation}])
     found = counts(leakage.report(["geneval"], metadata(tmp_path, places_changed)))
     assert found["scene"][0] == 0 and found["classes and relations"][0] == 1, "a left of b is not b left of a"
 
@@ -90,14 +90,17 @@ def test_geneval_scenes_are_without_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("a photo of a cat", "line 1, is no row"),
-        ('{"prompt": "a photo of a cat"}', "Field required"),
-        ('{"prompt": "x", "include": []}', "at least 1 item"),
-        ('{"prompt": "x", "include": [{"class": "cat", "position": ["above", 1]}]}', "a clause that is not there"),
+        ("a photo of a cat", "line 2: invalid JSON"),
+        ('{"tag": "colors", "prompt": "a photo of a cat"}', "line 2: include: field required"),
+        ('{"tag": "colors", "prompt": "x", "include": []}', "at least 1 item"),
+        (
+            '{"tag": "colors", "prompt": "x", "include": [{"class": "cat", "count": 1, "position": ["above", 1]}]}',
+            "refer to an earlier clause",
+        ),
     ],
 )
 def test_a_geneval_file_that_is_none(tmp_path: Path, line: str, says: str) -> None:
-    (tmp_path / "train.jsonl").write_text(line + "\n")
+    (tmp_path / "train.jsonl").write_text("\n" + line + "\n")
     with pytest.raises(UsageError, match=says):
         leakage.report(["geneval"], tmp_path / "train.jsonl")
 
@@ -110,7 +113,6 @@ def test_what_can_not_be_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ([mine], None, "names no training set"),
         ([mine], tmp_path / "gone.txt", "can't be read"),
         ([], tmp_path / "test.txt", "needs the suites"),
-        (["geneval-miniature"], tmp_path / "test.txt", "not the official ones"),
     ]:
         with pytest.raises(UsageError, match=says):
             leakage.report(names, training)

@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 
 from star_bench import prompt_files
-from star_bench.errors import Refused
+from star_bench.errors import Refused, UsageError
 from star_bench.suites import SuiteCard
 
 Image = np.ndarray
@@ -135,6 +135,22 @@ class Evaluator(ABC):
     def prompts(self) -> list[Prompt]:
         """All prompts of the suite, in their order. Raises UsageError or Refused for a broken prompt file."""
 
+    def training_prompts(self) -> list[Prompt]:
+        """What models for this suite are trained on: one prompt per line of the card's training file, in order, without
+        blank lines.
+
+        Ids are stable, and none is in `prompts`, since an id seeds noise: "train-00042" is line 43. Lines with the same
+        text are one prompt, with the id of the first; it is drawn as often as the file says it where lines are drawn.
+
+        Raises UsageError where the card names no training prompts, and what PromptFile.locate and
+        prompt_files.lines_of raise.
+        """
+        return [prompt for _, prompt in one_per_training_line(self.card)]
+
+    def training_notes(self) -> list[str]:
+        """What of the training file is not in `training_prompts`, in sentences for a person. Raises what that raises."""
+        return []
+
     @abstractmethod
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         """One score per image, in order. Deterministic, and the same whatever the batch."""
@@ -155,6 +171,15 @@ class Evaluator(ABC):
     def reward(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[float | None]:
         """Partial credit in [0, 1] for training; None where there is no score. By default the score itself."""
         return [score.value for score in self.score(images, prompts)]
+
+    def regions(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        """(H, W) bool per image, in order: where it shows what its prompt names, by the judge's own finding; all False
+        where it found nothing. Raises UsageError, and by default always does: few judges look for places.
+        """
+        raise UsageError(
+            f"the judge of suite {self.card.name!r} gives a score and no regions of the picture",
+            "use it without oracle maps, or a suite whose judge detects objects, as GenEval's does",
+        )
 
     def exports(self, judged: Iterable[Judged]) -> dict[str, str]:
         """File name -> text: results in the form that this benchmark's own tools write and read. By default none."""
@@ -178,6 +203,19 @@ def one_per_line(card: SuiteCard) -> list[Prompt]:
     """A prompt for each line of the card's prompt file, or with `repeats` one for each different line; named by its
     place. Raises what `prompt_files.read` raises."""
     return [Prompt(f"{i:05d}", text) for i, text in enumerate(prompt_files.read(card))]
+
+
+def training_ids(texts: Iterable[tuple[int, str]]) -> list[str]:
+    """The ids of training prompts, given each one's line, from 1, and text."""
+    first: dict[str, int] = {}
+    return [f"train-{first.setdefault(text, line) - 1:05d}" for line, text in texts]
+
+
+def one_per_training_line(card: SuiteCard) -> list[tuple[int, Prompt]]:
+    """The lines of the card's training file as `Evaluator.training_prompts` says, each with its number, from 1."""
+    lines = prompt_files.numbered_lines(prompt_files.locate_training(card))
+    ids = training_ids(lines)
+    return [(number, Prompt(name, text)) for name, (number, text) in zip(ids, lines, strict=True)]
 
 
 def check_canaries(evaluator: Evaluator) -> int:

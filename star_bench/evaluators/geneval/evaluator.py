@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
-from star_bench import plugins
+from star_bench import plugins, prompt_files
 from star_bench.cards import Strict, parse
 from star_bench.errors import Refused, UsageError
-from star_bench.evaluators.base import Aggregate, Evaluator, Image, Judged, Metric, Prompt, Score, Status
+from star_bench.evaluators.base import (
+    Aggregate,
+    Evaluator,
+    Image,
+    Judged,
+    Metric,
+    Prompt,
+    Score,
+    Status,
+    training_ids,
+)
 from star_bench.evaluators.geneval.filtering import COUNTING_THRESHOLD, MAX_OBJECTS, THRESHOLD, keep
+from star_bench.evaluators.geneval.metadata import training_rows
 from star_bench.evaluators.geneval.official_results import ResultRow, to_line
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, COLORS, OFFICIAL, Vocabulary, generate, official
 from star_bench.evaluators.geneval.verdict import DetectedObject, Found, judge, judge_strictly, needs_color
@@ -123,6 +134,15 @@ class GenEval(Evaluator):
         rows = generate(self.vocabulary, seed=options.seed, rows=options.rows) if options else official()
         return [Prompt(f"{i:05d}", row["prompt"], row["tag"], row) for i, row in enumerate(rows)]
 
+    def training_prompts(self) -> list[Prompt]:
+        """One per line of the card's training file, which is metadata such as `prompts` has.
+
+        Raises what Evaluator.training_prompts raises, and UsageError, with the line, for a row that can't be judged.
+        """
+        rows = training_rows(prompt_files.locate_training(self.card), self.vocabulary)
+        ids = training_ids((number, row["prompt"]) for number, row in rows)
+        return [Prompt(name, row["prompt"], row["tag"], row) for name, (_, row) in zip(ids, rows, strict=True)]
+
     def judges(self) -> dict[str, str]:
         settings = self.settings
         return {
@@ -161,6 +181,13 @@ class GenEval(Evaluator):
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         """One forward of the detector for pictures of one size; the crops of all pictures in batches through CLIP."""
+        detections, found = self._find(images, prompts)
+        asked = [needs_color(prompt.metadata, kept) for prompt, kept in zip(prompts, found, strict=True)]
+        colors = self._colors(images, detections, asked)
+        return [_score(p.metadata, kept, named) for p, kept, named in zip(prompts, found, colors, strict=True)]
+
+    def _find(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> tuple[list[Detections], list[Found]]:
+        """Of each picture all detections above its prompt's threshold, and those that the verdict looks at."""
         thresholds = [self._threshold(prompt) for prompt in prompts]
         detections = self._detector.detect(images, thresholds)
         most = self.settings.detector.max_objects
@@ -168,9 +195,7 @@ class GenEval(Evaluator):
             keep(seen, self.vocabulary.classes, threshold, most)
             for seen, threshold in zip(detections, thresholds, strict=True)
         ]
-        asked = [needs_color(prompt.metadata, kept) for prompt, kept in zip(prompts, found, strict=True)]
-        colors = self._colors(images, detections, asked)
-        return [_score(p.metadata, kept, named) for p, kept, named in zip(prompts, found, colors, strict=True)]
+        return detections, found
 
     def _colors(
         self, images: Sequence[Image], detections: Sequence[Detections], asked: Sequence[list[DetectedObject]]
@@ -197,6 +222,20 @@ class GenEval(Evaluator):
     def reward(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[float | None]:
         """Partial credit."""
         return [None if s.value is None else partial_credit(s) for s in self.score(images, prompts)]
+
+    def regions(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        """The masks of all objects that the verdict looks at, of the classes that the prompt asks for, as one: objects too
+        many and in a wrong colour or place are among them."""
+        detections, found = self._find(images, prompts)
+        return [
+            np.any(seen.masks[_rows_of({clause["class"] for clause in prompt.metadata["include"]}, kept)], axis=0)
+            for prompt, seen, kept in zip(prompts, detections, found, strict=True)
+        ]
+
+
+def _rows_of(classes: Container[str], found: Found) -> list[int]:
+    """The objects of some classes, by their row among the picture's detections."""
+    return [thing.index for name, objects in found.items() if name in classes for thing in objects]
 
 
 def _score(metadata: dict[str, Any], found: Found, colors: dict[int, str]) -> Score:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from star_bench.evaluators.geneval.detection.postprocess import Detections
 from star_bench.evaluators.geneval.verdict import DetectedObject, Found
+
+if TYPE_CHECKING:  # it brings torch, and who asks for GenEval's prompts needs none
+    from star_bench.evaluators.geneval.detection.postprocess import Detections
 
 THRESHOLD = 0.3
 COUNTING_THRESHOLD = 0.9

@@ -11,13 +11,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, RootModel, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from star_bench.errors import UsageError
+from star_bench.evaluators.geneval.metadata import Metadata, parse
 from star_bench.evaluators.geneval.verdict import DetectedObject, Found
+
+REMEDY = "mend that line, or evaluate again"
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,10 @@ class ResultRow:
     details: Found
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-
-class _Columns(_Checked):
+class _Columns(BaseModel):
     """A line. Columns beyond the official ones are left out."""
+
+    model_config = ConfigDict(strict=True)
 
     filename: str
     tag: str
@@ -49,32 +50,6 @@ class _Columns(_Checked):
     details: str
 
 
-class _Clause(_Checked):
-    name: str = Field(alias="class")
-    count: PositiveInt
-
-
-class _Include(_Clause):
-    color: str = ""
-    position: tuple[str, int] = ("", 0)
-
-
-class _Metadata(_Checked):
-    """What the verdict reads of it; any other key is free."""
-
-    tag: str | None = None
-    prompt: str | None = None
-    include: list[_Include] = []
-    exclude: list[_Clause] = []
-
-    @model_validator(mode="after")
-    def _targets_come_first(self) -> _Metadata:
-        for i, clause in enumerate(self.include):
-            if "position" in clause.model_fields_set and not 0 <= clause.position[1] < i:
-                raise ValueError(f"include.{i}.position must refer to an earlier clause")
-        return self
-
-
 _LARGEST = float(np.finfo(np.float32).max)
 _Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]
 
@@ -83,27 +58,14 @@ class _Details(RootModel[dict[str, list[tuple[_Number, _Number, _Number, _Number
     model_config = ConfigDict(strict=True)
 
 
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-def _parse(model: type[_Model], text: str, where: str) -> _Model:
-    try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ": ".join(filter(None, (where, ".".join(str(part) for part in first["loc"]))))
-        message = first["msg"].removeprefix("Value error, ").replace(" at line 1 column ", " at column ")
-        raise UsageError(f"{place}: {message[0].lower()}{message[1:]}", "mend that line, or evaluate again") from None
-
-
 def _row(line: str, where: str) -> ResultRow:
-    columns = _parse(_Columns, line, where)
-    metadata = _parse(_Metadata, columns.metadata, f"{where}: metadata")
+    columns = parse(_Columns, line, where, REMEDY)
+    metadata = parse(Metadata, columns.metadata, f"{where}: metadata", REMEDY)
     if metadata.tag not in (None, columns.tag) or metadata.prompt not in (None, columns.prompt):
-        raise UsageError(f"{where}: tag and prompt are not its metadata's", "mend that line, or evaluate again")
+        raise UsageError(f"{where}: tag and prompt are not its metadata's", REMEDY)
     details = {
         name: [DetectedObject(name, score, np.array(box, np.float32)) for *box, score in boxes]
-        for name, boxes in _parse(_Details, columns.details, f"{where}: details").root.items()
+        for name, boxes in parse(_Details, columns.details, f"{where}: details", REMEDY).root.items()
     }
     return ResultRow(**{**columns.model_dump(), "metadata": json.loads(columns.metadata), "details": details})
 

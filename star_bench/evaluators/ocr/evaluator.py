@@ -6,7 +6,8 @@ are all in the metric's identity.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +15,6 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from star_bench import prompt_files
 from star_bench.cards import parse
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import (
@@ -26,6 +26,8 @@ from star_bench.evaluators.base import (
     Prompt,
     Score,
     Status,
+    one_per_line,
+    one_per_training_line,
 )
 from star_bench.evaluators.ocr.pool import Reading
 from star_bench.evaluators.ocr.reader import OcrJudge, Reader
@@ -35,6 +37,7 @@ from star_bench.suites import SuiteCard
 CANARY_WORD = "STAR"
 LENGTHS = (8, 12, 16, 20)  # chosen here: ends of the classes; Flow-GRPO's targets are 83, 231, 345, 248 and 111 of each
 PROBLEMS_SHOWN = 5
+REMEDY = 'write exactly one target in quotes in each, as in: a sign "OPEN"'
 CANARY_SIDE = 256  # pixels that the reader sees, after upscaling: the miniature's 64 times 4
 
 
@@ -65,21 +68,17 @@ class Ocr(Evaluator):
 
     @cached_property
     def _prompts(self) -> list[Prompt]:
-        prompts, problems = [], []
-        for i, text in enumerate(prompt_files.read(self.card)):
-            try:
-                target = target_of(text)
-            except ValueError as error:
-                problems.append(f"line {i + 1} {error}")
-            else:
-                prompts.append(Prompt(f"{i:05d}", text, length_class(target), {"target": target}))
+        prompts, problems = _with_targets(enumerate(one_per_line(self.card), start=1))
         if problems:
-            more = f"; and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
-            raise UsageError(
-                f"the prompts of suite {self.card.name!r}: {'; '.join(problems[:PROBLEMS_SHOWN])}{more}",
-                'write exactly one target in quotes in each, as in: a sign "OPEN"',
-            )
+            raise UsageError(f"the prompts of suite {self.card.name!r}: {_first(problems)}", REMEDY)
         return prompts
+
+    @cached_property
+    def _training(self) -> tuple[list[Prompt], list[str]]:
+        prompts, problems = _with_targets(one_per_training_line(self.card))
+        if not prompts:
+            raise UsageError(f"no training prompt of suite {self.card.name!r} has a target: {_first(problems)}", REMEDY)
+        return prompts, problems
 
     def prompts(self) -> list[Prompt]:
         """One per line of the card's file, tagged by the length of its target.
@@ -87,6 +86,22 @@ class Ocr(Evaluator):
         Raises UsageError, with their lines, for those without exactly one target.
         """
         return list(self._prompts)
+
+    def training_prompts(self) -> list[Prompt]:
+        """As `prompts`, but without those that have not exactly one target: of a large file that others wrote, a few odd
+        lines must not cost the rest. Flow-GRPO takes the first of several targets.
+
+        Raises what Evaluator.training_prompts raises, and UsageError where no line has a target.
+        """
+        return list(self._training[0])
+
+    def training_notes(self) -> list[str]:
+        """How many lines have not exactly one target, and the first of them."""
+        prompts, problems = self._training
+        if not problems:
+            return []
+        count = f"{len(problems):,} of {len(prompts) + len(problems):,} training prompts of suite {self.card.name!r}"
+        return [f"{count} have not exactly one target and are left out: {_first(problems)}"]
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         """Each image is read alone, so a score can't depend on its batch. Raises MissingWeights, ValueError (no target)."""
@@ -122,6 +137,24 @@ def _score(target: str, reading: Reading) -> Score:
         return Score(None, Status.ERROR, {"error": reading.error})
     detail = {"target": target, "read": reading.strings, "distance": distance(target, reading.strings)}
     return Score(accuracy(target, reading.strings), detail=detail)
+
+
+def _with_targets(prompts: Iterable[tuple[int, Prompt]]) -> tuple[list[Prompt], list[str]]:
+    """Those of the numbered prompts that have a target, tagged by its length; of the others, what is wrong with each."""
+    good, problems = [], []
+    for line, prompt in prompts:
+        try:
+            target = target_of(prompt.text)
+        except ValueError as error:
+            problems.append(f"line {line} {error}")
+        else:
+            good.append(dataclasses.replace(prompt, tag=length_class(target), metadata={"target": target}))
+    return good, problems
+
+
+def _first(problems: Sequence[str]) -> str:
+    more = f"; and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
+    return "; ".join(problems[:PROBLEMS_SHOWN]) + more
 
 
 def length_class(target: str) -> str:
