@@ -1,0 +1,1 @@
+"""Pictures in, a better checkpoint out: STAR and Flow-GRPO, on the evaluators that also judge the result."""
