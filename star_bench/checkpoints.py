@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -80,7 +80,8 @@ FOLDER_CARD = "star-bench.yaml"
 
 
 class FolderCard(Strict):
-    """What a pipeline folder may say of itself in star-bench.yaml, for a model that no checkpoints.yaml lists."""
+    """What the folder of a pipeline or of a LoRA may say of itself in star-bench.yaml, for a model that no checkpoints.yaml
+    lists. A LoRA's generation settings go before its base's."""
 
     precision: Literal["float32", "float16", "bfloat16"] = "float16"
     licence: str = NOT_STATED
@@ -180,8 +181,7 @@ def _at_path(path: Path, base: str | None) -> Checkpoint:
     if path.is_dir() and not (path / "adapter_config.json").is_file():
         if base is not None:
             raise UsageError(f"{path} is no LoRA, so it has no base", "leave --base out")
-        said = path / FOLDER_CARD
-        card = parse(FolderCard, load_yaml(said), str(said)) if said.is_file() else FolderCard()
+        card = _card_in(path) or FolderCard()
         return Checkpoint(path.name, source, **{key: getattr(card, key) for key in FolderCard.model_fields})
     if path.is_dir():
         base = base or _base_in(path / "adapter_config.json")
@@ -189,7 +189,18 @@ def _at_path(path: Path, base: str | None) -> Checkpoint:
         raise UsageError(f"{path} is neither a folder nor a .safetensors file", "give one of these")
     if not base:
         raise UsageError(f"{path} is a LoRA and does not say on which model", "give `--base NAME`")
-    return _on_base(path.stem if path.is_file() else path.name, source, base)
+    found = _on_base(path.stem if path.is_file() else path.name, source, base)
+    said = _card_in(path) if path.is_dir() else None
+    if said is None:
+        return found
+    own = {key: getattr(said, key) for key in FolderCard.model_fields if key != "generation"}
+    generation = found.generation.model_copy(update=said.generation.model_dump(exclude_none=True))
+    return replace(found, generation=generation, **own)
+
+
+def _card_in(folder: Path) -> FolderCard | None:
+    said = folder / FOLDER_CARD
+    return parse(FolderCard, load_yaml(said), str(said)) if said.is_file() else None
 
 
 def _base_in(config: Path) -> str | None:

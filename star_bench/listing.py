@@ -1,4 +1,4 @@
-"""What can be named: models, suites, runs, licences. Rows of plain data."""
+"""What can be named: models, suites, recipes, runs, licences. Rows of plain data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from star_bench import licences as licensed
 from star_bench import suites as suite_cards
 from star_bench.cards import did_you_mean
 from star_bench.errors import UsageError
+from star_bench.training import recipe as training_recipes
 
 ALLOWS = {"commercial": "yes", "non-commercial": "no", "unknown": "unknown"}
 """What --licence says, and the column "commercial" that it keeps."""
@@ -75,6 +76,15 @@ def suites() -> list[dict[str, Any]]:
     """One row per suite card."""
     cards = [suite_cards.load(name) for name in suite_cards.names()]
     return [{"name": c.name, "title": c.title, "evaluator": c.evaluator, "summary": c.summary} for c in cards]
+
+
+def recipes() -> list[dict[str, Any]]:
+    """One row per recipe that comes with the package."""
+    loaded = [training_recipes.load(name) for name in training_recipes.names()]
+    return [
+        {"name": r.name, "model": r.model, "rewards": " ".join(each.suite for each in r.rewards), "title": r.title}
+        for r in loaded
+    ]
 
 
 def runs(folder: Path) -> list[dict[str, Any]]:

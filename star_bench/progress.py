@@ -59,6 +59,7 @@ class RichProgress:
             TimeRemainingColumn(),
             console=self.console,
         )
+        self._tasks: dict[str, TaskID] = {}
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
@@ -71,7 +72,10 @@ class RichProgress:
         self._bars.__exit__(kind, error, trace)
 
     def start(self, title: str, total: int, done: int) -> None:
-        self._task = self._bars.add_task(title, total=total, completed=done)
+        """A bar at the bottom, in place of an earlier one of that title."""
+        if title in self._tasks:
+            self._bars.remove_task(self._tasks[title])
+        self._task = self._tasks[title] = self._bars.add_task(title, total=total, completed=done)
 
     def advance(self, count: int) -> None:
         assert self._task is not None

@@ -59,9 +59,13 @@ def test_help_loads_nothing_slow(arguments: tuple[str, ...]) -> None:
     assert not imported_by(command(*arguments)) & SLOW_TO_IMPORT
 
 
-@pytest.mark.parametrize("what", ["models", "suites", "runs"])
+@pytest.mark.parametrize("what", ["models", "suites", "recipes", "runs"])
 def test_listing_loads_no_torch(what: str) -> None:
     assert not imported_by(command("ls", what, "--json")) & NEEDS_TORCH
+
+
+def test_looking_for_leakage_loads_no_torch() -> None:
+    assert not imported_by(command("prompts", "leakage", "geneval-miniature", "--json")) & NEEDS_TORCH
 
 
 def test_console_script_and_module_are_the_same_command() -> None:

@@ -14,8 +14,10 @@ import typer
 
 from star_bench import __version__
 from star_bench.cli import geneval, ocr, prompts
+from star_bench.cli.masks import localise, masks
 from star_bench.cli.output import Device, Json, print_result
 from star_bench.cli.prompts import PromptsDir
+from star_bench.cli.train import register, train
 from star_bench.cli.watch import PanelPairs, watch
 from star_bench.cli.wins import wins
 from star_bench.errors import Incomplete, StarBenchError, UsageError
@@ -119,24 +121,25 @@ def run(
 
 @app.command("ls")
 def list_things(
-    what: Annotated[str, typer.Argument(help="models, suites, runs or licences.")],
+    what: Annotated[str, typer.Argument(help="models, suites, recipes, runs or licences.")],
     runs: Runs = Path("runs"),
     licence: Annotated[
         str | None, typer.Option(help="Only models or licences that are commercial, non-commercial or unknown.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what can be named: models, suites, the runs made here, or the licence of every part."""
+    """List what can be named: models, suites, recipes, the runs made here, or the licence of every part."""
     from star_bench import listing
 
     tables: dict[str, Callable[[], Any]] = {
         "models": lambda: listing.models(licence),
         "suites": listing.suites,
+        "recipes": listing.recipes,
         "runs": lambda: listing.runs(runs),
         "licences": lambda: listing.licences(licence),
     }
     if what not in tables:
-        raise UsageError(f"there is nothing to list named {what!r}", "choose models, suites, runs or licences")
+        raise UsageError(f"there is nothing to list named {what!r}", "choose models, suites, recipes, runs or licences")
     if licence is not None and what not in ("models", "licences"):
         raise UsageError(f"{what} are not listed by licence", "leave --licence out, or list models or licences")
     print_result(tables[what](), as_json)
@@ -144,6 +147,9 @@ def list_things(
 
 app.command(cls=PanelPairs)(watch)
 app.command()(wins)
+app.command()(train)
+app.command()(register)
+app.command()(masks)
 
 
 @app.command()
@@ -172,6 +178,9 @@ def build(
     from star_bench.miniature.build import build as build_all
 
     build_all(out, world=world, parts=part, seed=seed, work=work, device=device)
+
+
+miniature.command()(localise)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

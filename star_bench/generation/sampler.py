@@ -43,7 +43,7 @@ class Sampler:
     pipeline's own default for the others (for SDXL zeros, as in GenEval's script).
     """
 
-    def __init__(self, pipe: Any, protocol: Protocol) -> None:
+    def __init__(self, pipe: Any, protocol: Protocol, *, cached_prompts: int = CACHED_PROMPTS) -> None:
         """Raises Refused for a pipeline whose noise can't be seeded per image, UsageError for a wrong picture size."""
         self.pipe: Any = pipe
         if not issubclass(type(pipe), SUPPORTED):
@@ -65,6 +65,7 @@ class Sampler:
                 "choose a suite made for its size",
             )
         self.protocol = protocol
+        self._cached_prompts = cached_prompts
         self._embeddings: OrderedDict[str, Embedding] = OrderedDict()
 
     @property
@@ -89,16 +90,13 @@ class Sampler:
                 self._embeddings[text] = Embedding(tokens, pooled)
             self._embeddings.move_to_end(text)
             found[text] = self._embeddings[text]
-            while len(self._embeddings) > CACHED_PROMPTS:
+            while len(self._embeddings) > self._cached_prompts:
                 self._embeddings.popitem(last=False)
         return [found[text] for text in prompts]
 
     def generate(self, items: Sequence[Item], *, batch_size: int | None = None) -> list[np.ndarray | None]:
         """One (H, W, 3) uint8 RGB image per item, None where it is degenerate (see `pixels`)."""
-        return [
-            None if image is None else np.rint(image * 255).astype(np.uint8)
-            for image in self.pixels(items, batch_size=batch_size)
-        ]
+        return [to_uint8(image) for image in self.pixels(items, batch_size=batch_size)]
 
     @torch.no_grad()
     def pixels(self, items: Sequence[Item], *, batch_size: int | None = None) -> list[np.ndarray | None]:
@@ -109,7 +107,7 @@ class Sampler:
         step = batch_size or max(1, len(items))
         out: list[np.ndarray | None] = []
         for start in range(0, len(items), step):
-            out += self._decode(self._latents(items[start : start + step]))
+            out += self.decode(self._latents(items[start : start + step]))
         return out
 
     def _latents(self, items: Sequence[Item]) -> Tensor:
@@ -152,8 +150,10 @@ class Sampler:
         taken = inspect.signature(self.pipe.__call__).parameters
         return {name: value for name, value in arguments.items() if name in taken}
 
-    def _decode(self, latents: Tensor) -> list[np.ndarray | None]:
-        """Latents (B, C, H, W) through the float32 VAE; done here since stock pipelines decode in the latents' dtype."""
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[np.ndarray | None]:
+        """Latents (B, C, H, W) through the float32 VAE, as `pixels` says; done here since stock pipelines decode in the
+        latents' dtype."""
         config = self.pipe.vae.config
         latents = latents.to(self.pipe.vae.dtype)
         finite = latents.isfinite().flatten(1).all(1)
@@ -163,3 +163,8 @@ class Sampler:
         finite &= images.isfinite().flatten(1).all(1)
         images = (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
         return [image if good else None for image, good in zip(images, finite.tolist(), strict=True)]
+
+
+def to_uint8(image: np.ndarray | None) -> np.ndarray | None:
+    """(H, W, 3) in [0, 1] to uint8 RGB."""
+    return None if image is None else np.rint(image * 255).astype(np.uint8)

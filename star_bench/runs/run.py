@@ -108,7 +108,7 @@ def prepare(options: Options) -> Prepared:
     if checkpoint and local:
         protocol = merge_protocol(
             _given(options),
-            _suite_defaults(card, checkpoint),
+            suite_defaults(card, checkpoint),
             checkpoint.generation,
             seed=options.seed,
             dtype=choose_dtype(options.dtype, checkpoint, device),
@@ -134,7 +134,7 @@ def prepare(options: Options) -> Prepared:
     return Prepared(plan, plan.folder(options.runs), evaluator, local, source, files)
 
 
-def _suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefaults:
+def suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefaults:
     """The card's protocol, but for the text length that a checkpoint was trained with: another one breaks it."""
     own = checkpoint.generation.max_sequence_length
     return card.protocol.model_copy(update={"max_sequence_length": own}) if own else card.protocol

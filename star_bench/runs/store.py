@@ -129,8 +129,8 @@ class RunStore:
 
 
 @contextmanager
-def open_run(folder: Path) -> Iterator[RunStore]:
-    """The run's store, for one writer at a time.
+def locked(folder: Path) -> Iterator[None]:
+    """The folder, made where it is not there, for one writer at a time.
 
     The kernel drops the lock when its holder dies, however it dies, so a dead holder never blocks.
     Raises Locked, naming the holder, when another process has it.
@@ -145,7 +145,14 @@ def open_run(folder: Path) -> Iterator[RunStore]:
             raise Locked(f"{folder} is being written by {holder}", "wait for it, or stop it and try again") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield RunStore(folder)
+        yield
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def open_run(folder: Path) -> Iterator[RunStore]:
+    """The run's store, for one writer at a time. Raises Locked."""
+    with locked(folder):
+        yield RunStore(folder)

@@ -1,0 +1,68 @@
+"""`star-bench train` and `register`: a recipe in, a LoRA that `run` can judge out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from star_bench.cli.output import Device, Json, print_result
+from star_bench.cli.prompts import PromptsDir
+
+
+def train(
+    recipe: Annotated[str, typer.Option(help="A recipe's name (star-bench ls recipes) or the path of a YAML file.")],
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as in rollout.steps=8.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; trained/<recipe>-seed<seed> by default.")] = None,
+    prompts_dir: PromptsDir = None,
+    device: Device = "auto",
+    track: Annotated[
+        list[str] | None, typer.Option(help="Also log to one of accelerate's trackers, such as wandb or trackio.")
+    ] = None,
+    reports: Annotated[Path, typer.Option(help="Where reports are written.")] = Path("reports"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, and estimates of memory and cost.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a LoRA by STAR or Flow-GRPO. The same command goes on with an interrupted training."""
+    from star_bench import prompt_files
+    from star_bench.training import recipe as recipes
+
+    prompt_files.use_folder(prompts_dir)
+    chosen = recipes.load(recipe, change or ())
+    folder = out or Path("trained") / f"{chosen.name}-seed{chosen.seed}"
+    if dry_run:
+        from star_bench.training.estimate import dry_run as estimate
+
+        print_result(estimate(chosen), as_json)
+        return
+    from star_bench.progress import RichProgress, quiet_libraries
+    from star_bench.reporting.curves import write_curves
+    from star_bench.training.trainer import Trainer
+
+    quiet_libraries()
+    with RichProgress() as bar:
+        trainer = Trainer(chosen, folder, device=device, bar=bar, trackers=track or ())
+        card = trainer.train()
+    if not trainer.accelerator.is_main_process:
+        return
+    page = write_curves([folder], reports / f"training-{folder.name}")
+    if as_json:
+        print_result({**card, "out": str(folder), "report": str(page)}, as_json=True)
+    typer.echo(f"trained: {folder}\nreport: {page}\nnext: star-bench run --model {folder} --suite ...", err=True)
+
+
+def register(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a finished training.")],
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="What it is called from now on.")],
+) -> None:
+    """Add a trained LoRA to checkpoints.yaml, so that `run --model NAME` finds it."""
+    from star_bench.shipped import CHECKPOINTS_FILE
+    from star_bench.training.output import register as add
+
+    add(folder, name, CHECKPOINTS_FILE)
+    typer.echo(f"{name}: added to {CHECKPOINTS_FILE}", err=True)

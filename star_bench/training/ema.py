@@ -1,0 +1,48 @@
+"""An exponential moving average of the LoRA: what is evaluated and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """Averages float32 parameters every so many updates, with a decay that rises from 0.1 to its limit.
+
+    decay at averaging t: min((1 + t) / (10 + t), decay), t counted in updates. Flow-GRPO's, as diffusers' EMAModel has it.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], *, decay: float, every: int) -> None:
+        self.decay = decay
+        self.every = every
+        self.updates = 0
+        self._parameters = dict(parameters)
+        self.average: dict[str, Tensor] = {name: p.detach().clone() for name, p in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """To be called after every optimiser step."""
+        self.updates += 1
+        if self.updates % self.every:
+            return
+        decay = min((1 + self.updates) / (10 + self.updates), self.decay)
+        for name, parameter in self._parameters.items():
+            self.average[name].lerp_(parameter, 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within, the parameters are their average."""
+        trained = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(trained)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(values[name])

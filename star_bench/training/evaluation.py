@@ -1,0 +1,113 @@
+"""Evaluation during training: a run of a suite like any other, with the policy that is being trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from star_bench import licences
+from star_bench.checkpoints import Checkpoint
+from star_bench.engines.local import run_local
+from star_bench.evaluators.base import Evaluator
+from star_bench.generation.sampler import Sampler
+from star_bench.model_files import LocalCheckpoint
+from star_bench.runs.execute import Progress, execute, generate
+from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
+from star_bench.runs.run import environment, suite_defaults
+from star_bench.runs.store import open_run
+from star_bench.suites import GenerationDefaults
+from star_bench.training.recipe import EvaluationSettings
+
+BATCH_SIZE = 8  # as `star-bench run`
+
+
+class Evaluation:
+    """The suites of a recipe, ready to judge the policy in a pipeline."""
+
+    def __init__(
+        self,
+        settings: EvaluationSettings,
+        evaluators: Sequence[Evaluator],
+        *,
+        pipe: Any,
+        checkpoint: Checkpoint,
+        local: LocalCheckpoint,
+        guidance_scale: float,
+        dtype: str,
+        device: str,
+        folder: Path,
+    ) -> None:
+        """evaluators: of the settings' suites. guidance_scale: that of training, whatever the suite's card says. folder:
+        where the runs are kept. Raises what finding a judge raises."""
+        self.settings, self.pipe, self.checkpoint, self.local = settings, pipe, checkpoint, local
+        self.guidance_scale, self.dtype, self.device, self.folder = guidance_scale, dtype, device, folder
+        self.evaluators = list(evaluators)
+        self._judges = [evaluator.judges() for evaluator in self.evaluators]
+
+    def is_due(self, epoch: int, last: int) -> bool:
+        """Before the first epoch, after every so many, and after the last."""
+        return bool(self.evaluators) and (epoch % self.settings.every == 0 or epoch == last)
+
+    def run(self, epoch: int, weights: dict[str, Tensor], bar: Progress) -> dict[str, float | None]:
+        """The suites' aggregates as metrics, "eval/<suite>/<aggregate>". weights: the LoRA that the pipeline has now.
+
+        Pictures and scores are kept, and an interrupted evaluation goes on.
+        """
+        out: dict[str, float | None] = {}
+        for evaluator, judges in zip(self.evaluators, self._judges, strict=True):
+            results = self._run(evaluator, judges, epoch, weights, bar)
+            suite = evaluator.card.name
+            out |= {f"eval/{suite}/{row['name']}": row["value"] for row in results["aggregates"]}
+            out |= {f"eval/{suite}/{row['tag']}": row["value"] for row in results["tags"]}
+        return out
+
+    def _run(
+        self, evaluator: Evaluator, judges: dict[str, str], epoch: int, weights: dict[str, Tensor], bar: Progress
+    ) -> dict[str, Any]:
+        everything = evaluator.prompts()
+        protocol = merge_protocol(
+            GenerationDefaults(samples=self.settings.samples, guidance_scale=self.guidance_scale),
+            suite_defaults(evaluator.card, self.checkpoint),
+            self.checkpoint.generation,
+            seed=self.settings.seed,
+            dtype=self.dtype,
+            device=self.device.split(":")[0],
+            where=self.checkpoint.name,
+        )
+        parts = tuple(licences.of_checkpoint(self.checkpoint))
+        subject = Subject(
+            f"epoch-{epoch:06d}", digest(self.local.digest, weights), self.checkpoint.licence, licences=parts
+        )
+        prompts = select(everything, self.settings.limit)
+        plan = Plan(
+            subject, evaluator.card, evaluator.metric, judges, prompts, len(everything), protocol.samples, protocol
+        )
+
+        def worker() -> Callable[[list[Item]], Sequence[np.ndarray | None]]:
+            sampler = Sampler(self.pipe, protocol)
+            return lambda batch: sampler.generate([(item.prompt.id, item.prompt.text, item.k) for item in batch])
+
+        with open_run(plan.folder(self.folder)) as store:
+            return execute(
+                plan,
+                store,
+                evaluator,
+                produce=lambda: generate(plan, store, worker, run_local, BATCH_SIZE, bar),
+                environment=environment(self.device),
+                source={"checkpoint": self.checkpoint.name, "epoch": epoch},
+                batch_size=BATCH_SIZE,
+                bar=bar,
+            )
+
+
+def digest(base: str, weights: dict[str, Tensor]) -> str:
+    """sha256 of the base's content digest and the LoRA's names and float32 bytes, hexadecimal."""
+    total = hashlib.sha256(base.encode())
+    for name in sorted(weights):
+        total.update(name.encode() + b"\0" + weights[name].detach().cpu().float().contiguous().numpy().tobytes())
+    return total.hexdigest()

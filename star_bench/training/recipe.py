@@ -1,0 +1,295 @@
+"""A recipe: everything that decides what a training run does, as YAML, checked before anything is computed.
+
+`extends` names another recipe whose settings are taken where a recipe is silent, so that two methods differ in a file
+exactly where they differ. `--set section.key=value` wins over both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from star_bench.cards import Strict, did_you_mean, load_yaml, parse
+from star_bench.errors import UsageError
+from star_bench.protocol import digest_of
+
+FOLDER = Path(__file__).parent / "recipes"
+
+AllocationKind = Literal["uniform", "all-ones", "star", "shuffled", "all-tokens", "time-averaged", "joint", "oracle"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Reward(Strict):
+    """A suite whose scorer rewards, on the training prompts that its card names."""
+
+    suite: str
+    weight: float = Field(default=1.0, gt=0)
+    """Its share of the epoch's prompts, against the other rewards' weights."""
+
+
+class RolloutSettings(Strict):
+    """How an epoch's pictures are drawn. Height, width, negative prompt and text length are the checkpoint's."""
+
+    prompts: int = Field(ge=1)
+    """Distinct prompts (groups) per epoch. Flow-GRPO, SD3.5-M: 48."""
+    group_size: int = Field(ge=2)
+    """Rollouts per prompt. Flow-GRPO: 24; with 12 or 6 PickScore collapsed in its ablation."""
+    steps: int = Field(default=10, ge=2)
+    """Denoising steps in training. Flow-GRPO: 10."""
+    guidance_scale: float = Field(default=4.5, ge=0)
+    """In rollouts and updates alike. Flow-GRPO: 4.5."""
+    noise_level: float = Field(default=0.7, gt=0)
+    """Flow-GRPO: 0.7."""
+    variant: Literal["sde", "cps"] = "sde"
+    """Flow-GRPO: sde."""
+    window: int | None = Field(default=None, ge=1)
+    """Steps that have noise and are trained, contiguous, the rest of the ODE (Flow-GRPO-Fast: 2 or 3). None: noise at
+    every step, all but the last 1 % trained (Flow-GRPO: 9 of 10)."""
+    window_from: Share = 0.0
+    window_to: Share = 0.5
+    """The window's first step is drawn anew in every epoch from this part of the schedule. Flow-GRPO-Fast: its first
+    half."""
+    shared_start: bool = False
+    """All rollouts of a prompt begin from one noise, so that only the steps' noise tells them apart. Flow-GRPO: off."""
+    batch_size: int = Field(ge=1)
+    """Samples per forward, in rollouts and updates alike: equal shapes give equal bits, so that the ratio is exactly 1
+    in the first update. Changes memory and time only."""
+
+    @property
+    def trained_steps(self) -> int:
+        """Per rollout."""
+        # Flow-GRPO leaves out the last step, which is almost a no-op.
+        return self.window if self.window is not None else int(self.steps * 0.99)
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> RolloutSettings:
+        if self.window is not None and self.window > self.steps:
+            raise ValueError(f"a window of {self.window} is longer than the {self.steps} steps")
+        if self.window_from > self.window_to:
+            raise ValueError("window_from lies behind window_to")
+        return self
+
+
+class AdvantageSettings(Strict):
+    std: Literal["global", "group"] = "global"
+    """Over which rewards the advantage is normalised. Flow-GRPO: global."""
+    clamp: float = Field(default=5.0, gt=0)
+    """Flow-GRPO: 5."""
+
+
+class AllocationSettings(Strict):
+    """Where in the latent, and in which step, the advantage goes. STAR as reconstructed here."""
+
+    kind: AllocationKind
+    """uniform is scalar Flow-GRPO; the others have a local ratio, and all but star are its controls."""
+    blocks: tuple[int, ...] = (9,)
+    """Joint blocks whose attention is read, from 0. SD3 and SD3.5 localise best in 9 (Seg4Diff, NeurIPS 2025)."""
+    tokens: Literal["clip", "t5", "both"] = "both"
+    """Chosen here: a word is marked in both parts of the text."""
+    mix: Share = 1.0
+    """lambda: 1 the map alone, 0 all ones. Chosen here."""
+    cap: float = Field(default=5.0, gt=1)
+    """Largest weight before the mean is made 1 again. Chosen here."""
+    smoothing: float = Field(default=1.0, ge=0)
+    """Standard deviation of the Gaussian, in image tokens. Chosen here."""
+
+    @field_validator("blocks")
+    @classmethod
+    def _some(cls, blocks: tuple[int, ...]) -> tuple[int, ...]:
+        if not blocks or len(set(blocks)) != len(blocks):
+            raise ValueError("name at least one block, each once")
+        return blocks
+
+
+class ObjectiveSettings(Strict):
+    ratio: Literal["local", "weighted-scalar"] = "local"
+    """Of every allocation but uniform, whose ratio is the scalar one. Chosen here."""
+    clip_range: float = Field(default=1e-4, gt=0)
+    """Flow-GRPO: 1e-4, for the ratio of the mean over the latent; a local ratio's is sqrt(H W) times as wide."""
+    kl: float = Field(default=0.04, ge=0)
+    """beta. Flow-GRPO, SD3.5-M: 0.04 for GenEval and OCR, 0.01 for PickScore. 0 saves the reference's forward."""
+    guard: bool = False
+    """GRPO-Guard (arXiv:2510.22319). Flow-GRPO: off."""
+
+
+class LoraSettings(Strict):
+    rank: int = Field(default=32, ge=1)
+    """Flow-GRPO: 32."""
+    alpha: int = Field(default=64, ge=1)
+    """Flow-GRPO: 64."""
+
+
+class OptimiserSettings(Strict):
+    """AdamW, constant learning rate."""
+
+    learning_rate: float = Field(default=3e-4, gt=0)
+    """Flow-GRPO: 3e-4."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Flow-GRPO: 1e-4."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Flow-GRPO: 1."""
+    updates_per_epoch: int = Field(default=2, ge=1)
+    """Optimiser steps on an epoch's rollouts, each on its own share of them; the first is on-policy. Flow-GRPO: 2."""
+
+
+class EmaSettings(Strict):
+    """An average of the LoRA over the updates, which is what is evaluated and saved."""
+
+    decay: float = Field(default=0.9, ge=0, lt=1)
+    """At most, from (1 + t) / (10 + t) on. Flow-GRPO: 0.9."""
+    every: int = Field(default=8, ge=1)
+    """Updates between two averagings. Flow-GRPO: 8."""
+
+
+class EvaluationSettings(Strict):
+    """Runs of suites during training, at the protocol that `star-bench run` would use, with the averaged weights."""
+
+    suites: tuple[str, ...] = ()
+    every: int = Field(default=50, ge=1)
+    """Epochs; also before the first and after the last one. Chosen here."""
+    samples: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
+    """Only so many prompts, taken in turn from each tag."""
+    seed: int = Field(default=1000, ge=0)
+    """Chosen here: not 0, so that `star-bench run` later judges pictures that no decision in training was made on."""
+
+
+class GuardSettings(Strict):
+    """When a run is stopped because it has gone wrong. All chosen here."""
+
+    log_ratio: float = Field(default=2.0, gt=0)
+    """Largest |log ratio| of the mean over the latent that an update may reach. Without this, one update can undo all."""
+    kl: float = Field(default=50.0, gt=0)
+    """Mean KL to the reference over an epoch."""
+    reward_share: Share = 0.5
+    """The mean reward of the last `window` epochs against the best such mean: below this share, it has collapsed."""
+    window: int = Field(default=20, ge=1)
+
+
+class MaskSettings(Strict):
+    """Pictures of the allocation map during training, for a few fixed prompts."""
+
+    prompts: tuple[str, ...] = ()
+    every: int = Field(default=100, ge=1)
+    rollouts: int = Field(default=3, ge=1)
+
+
+class ComputeSettings(Strict):
+    """What costs memory or time and changes no mathematics."""
+
+    precision: Literal["checkpoint", "float32", "float16", "bfloat16"] = "checkpoint"
+    """Of the frozen base and the text encoders; the LoRA is float32. checkpoint: as in checkpoints.yaml, but float32 on
+    a CPU. Flow-GRPO: float16, whose log-probability error is smaller than bfloat16's."""
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    offload_text_encoders: bool = False
+    """Text encoders wait in main memory between the encodings of an epoch's prompts."""
+    cached_prompts: int = Field(default=4096, ge=1)
+    """Prompts whose embeddings are kept; 1.7 MB each for SD3.5-M in half precision."""
+
+
+class Recipe(Strict):
+    name: str
+    title: str
+    model: str
+    """A name in checkpoints.yaml or the path of a pipeline."""
+    rewards: tuple[Reward, ...] = Field(min_length=1)
+    epochs: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0)
+    rollout: RolloutSettings
+    advantage: AdvantageSettings = AdvantageSettings()
+    allocation: AllocationSettings
+    objective: ObjectiveSettings = ObjectiveSettings()
+    lora: LoraSettings = LoraSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    ema: EmaSettings = EmaSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    guards: GuardSettings = GuardSettings()
+    masks: MaskSettings = MaskSettings()
+    compute: ComputeSettings = ComputeSettings()
+    save_every: int = Field(default=10, ge=1)
+    """Epochs between two saved states; the last two are kept. Chosen here."""
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        suites = [reward.suite for reward in self.rewards]
+        if len(set(suites)) != len(suites):
+            raise ValueError("a suite rewards twice")
+        if len(suites) > self.rollout.prompts:
+            raise ValueError("there are fewer prompts per epoch than rewards")
+        if self.compute.cached_prompts <= self.rollout.prompts:
+            raise ValueError("compute.cached_prompts must be more than an epoch's prompts")
+        return self
+
+    def digest(self) -> str:
+        """Of everything that can change the outcome: a run goes on only under the recipe that it was begun with.
+
+        The number of epochs, evaluation, masks, guards and how often is saved may change: they alter no update.
+        """
+        free = {"epochs", "evaluation", "masks", "guards", "save_every", "title", "note"}
+        return digest_of(self.model_dump(mode="json", exclude=free))
+
+
+def names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe by its name or the path of a YAML file, with `section.key=value` changes.
+
+    Raises UsageError for an unknown name, a broken file or change, or a wrong value.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        if name not in names():
+            raise UsageError(f"there is no recipe named {name!r}", did_you_mean(name, names()))
+        path = FOLDER / f"{name}.yaml"
+    data = _with_parents(path, ())
+    for change in changes:
+        _change(data, change)
+    return parse(Recipe, {"name": path.stem, **data}, str(path))
+
+
+def _with_parents(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
+    data = load_yaml(path)
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data
+    above = FOLDER / f"{parent}.yaml" if str(parent) in names() else path.parent / str(parent)
+    if path in below:
+        raise UsageError(f"{path} extends itself", "name another recipe")
+    return _merged(_with_parents(above, (*below, path)), data)
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """`new` over `old`, section by section."""
+    out = dict(old)
+    for key, value in new.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merged(out[key], value) if both else value
+    return out
+
+
+def _change(data: dict[str, Any], change: str) -> None:
+    key, separator, text = change.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--set {change!r} is no change", "write it as section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {key}: {text!r} is no YAML value", "quote it") from None
+    *sections, last = key.split(".")
+    place = data
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise UsageError(f"--set {key}: {section!r} has no parts", "check the key")
+    place[last] = value

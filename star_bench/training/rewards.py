@@ -1,0 +1,123 @@
+"""Rewards: the suites' own scorers, in this process, on pixels; scored while the next batch is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from star_bench.errors import StarBenchError, UsageError
+from star_bench.evaluators.base import Evaluator, Prompt, check_canaries
+from star_bench.training.recipe import Reward
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A training prompt and the suite, by its place in the recipe, that judges its pictures."""
+
+    prompt: Prompt
+    suite: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of one picture: its reward, None where there is none; and with oracle maps the judge's regions (H, W)."""
+
+    reward: float | None
+    regions: np.ndarray | None = None
+
+
+class Rewards:
+    """A weighted mix of suites, each with its own training prompts.
+
+    A failed score has no reward: the trainer drops its rollout and counts it. Weights are shares of an epoch's prompts.
+    """
+
+    def __init__(
+        self, rewards: Sequence[Reward], evaluators: Sequence[Evaluator], *, find_regions: bool = False
+    ) -> None:
+        """evaluators: of the rewards' suites. Raises what finding training prompts and judges raises: MissingWeights,
+        UsageError, Refused."""
+        self.suites = [reward.suite for reward in rewards]
+        weights = np.array([reward.weight for reward in rewards], float)
+        self._shares = weights / weights.sum()
+        self._find_regions = find_regions
+        self.evaluators = list(evaluators)
+        self.prompts: list[list[Prompt]] = [evaluator.training_prompts() for evaluator in self.evaluators]
+        self.judges = [evaluator.judges() for evaluator in self.evaluators]
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
+
+    def check(self) -> None:
+        """Judges every suite's canaries. Raises Refused."""
+        for evaluator in self.evaluators:
+            check_canaries(evaluator)
+
+    def prompts_of(self, *, seed: int, epoch: int, count: int) -> list[Asked]:
+        """The distinct prompts of an epoch, a function of seed and epoch alone; lines of a file are drawn evenly.
+
+        Raises UsageError where a suite has fewer distinct prompts than its share asks for.
+        """
+        out: list[Asked] = []
+        rng = np.random.default_rng([seed, epoch])
+        for place, wanted in enumerate(shares_of(count, self._shares, rng)):
+            lines = self.prompts[place]
+            chosen: dict[str, Prompt] = {}
+            for line in rng.permutation(len(lines)):
+                if len(chosen) == wanted:
+                    break
+                chosen.setdefault(lines[line].text, lines[line])
+            if len(chosen) < wanted:
+                raise UsageError(
+                    f"suite {self.suites[place]!r} has {len(chosen)} different training prompts and an epoch asks for "
+                    f"{wanted}",
+                    "lower rollout.prompts",
+                )
+            out += [Asked(prompt, place) for prompt in chosen.values()]
+        return out
+
+    def start(
+        self, images: Sequence[np.ndarray | None], asked: Sequence[Asked], note: Callable[[str], None]
+    ) -> Future[list[Judgement]]:
+        """Judges pictures in the background; None for one that could not be decoded. note: told of a judge that fails.
+
+        The future raises StarBenchError where no picture at all could be judged here (missing weights, say).
+        """
+        return self._worker.submit(self._judge, list(images), list(asked), note)
+
+    def close(self) -> None:
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _judge(
+        self, images: list[np.ndarray | None], asked: list[Asked], note: Callable[[str], None]
+    ) -> list[Judgement]:
+        found = [Judgement(None)] * len(images)
+        for place, evaluator in enumerate(self.evaluators):
+            rows = [i for i, a in enumerate(asked) if a.suite == place and images[i] is not None]
+            mine = [image for i in rows if (image := images[i]) is not None]
+            if not mine:
+                continue
+            prompts = [asked[i].prompt for i in rows]
+            try:
+                rewards = evaluator.reward(mine, prompts)
+                regions = evaluator.regions(mine, prompts) if self._find_regions else [None] * len(mine)
+            except StarBenchError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything; only its pictures have no reward
+                note(
+                    f"the judge of {self.suites[place]} failed on {len(mine)} pictures ({type(error).__name__}: {error})"
+                )
+                continue
+            for i, reward, region in zip(rows, rewards, regions, strict=True):
+                found[i] = Judgement(reward, region)
+        return found
+
+
+def shares_of(count: int, shares: np.ndarray, rng: np.random.Generator) -> list[int]:
+    """`count` split by shares that sum to 1: the whole parts, and what is left to the largest remainders, ties drawn."""
+    exact = shares * count
+    whole = np.floor(exact + 1e-9).astype(int)
+    order = np.lexsort((rng.random(len(shares)), -(exact - whole)))
+    whole[order[: count - whole.sum()]] += 1
+    return [int(n) for n in whole]

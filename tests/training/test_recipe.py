@@ -1,0 +1,122 @@
+"""The recipes that ship, and what a recipe's file and changes may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from star_bench import suites
+from star_bench.errors import UsageError
+from star_bench.training import recipe as recipes
+from star_bench.training.estimate import GB, estimate
+
+TASKS = ("geneval", "ocr", "pickscore")
+SIZES = ("", "-24gb", "-48gb", "-80gb")
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_shipped_recipe_loads_and_names_suites_that_can_be_trained_on(name: str) -> None:
+    recipe = recipes.load(name)
+    assert recipe.name == name
+    for reward in recipe.rewards:
+        assert suites.load(reward.suite).prompts.training
+    for suite in recipe.evaluation.suites:
+        suites.load(suite)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("task", TASKS)
+def test_star_differs_from_flow_grpo_in_the_allocation_alone(task: str, size: str) -> None:
+    star, flow = (recipes.load(f"{method}-{task}{size}") for method in ("star", "flow-grpo"))
+    names = {"name", "title", "note", "allocation"}
+    assert star.model_dump(exclude=names) == flow.model_dump(exclude=names)
+    assert (flow.allocation.kind, star.allocation.kind, star.allocation.blocks) == ("uniform", "star", (9,))
+    assert flow.allocation.model_dump(exclude={"kind"}) == star.allocation.model_dump(exclude={"kind"})
+    assert star.objective.ratio == "local"
+
+
+@pytest.mark.parametrize(
+    ("task", "steps", "kl"), [("geneval", 5000, 0.04), ("ocr", 2000, 0.04), ("pickscore", 4000, 0.01)]
+)
+def test_the_paper_scale_is_flow_grpos(task: str, steps: int, kl: float) -> None:
+    recipe = recipes.load(f"flow-grpo-{task}")
+    assert (recipe.rollout.prompts, recipe.rollout.group_size, recipe.rollout.steps) == (48, 24, 10)
+    assert recipe.epochs * recipe.optimiser.updates_per_epoch == steps
+    assert recipe.objective.kl == kl
+    assert [reward.suite for reward in recipe.rewards] == list(recipe.evaluation.suites) == [task]
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_recipe_for_one_gpu_changes_size_alone_and_keeps_groups_that_do_not_collapse(task: str, size: str) -> None:
+    """With groups of 12 PickScore collapsed in Flow-GRPO's ablation."""
+    small, large = recipes.load(f"star-{task}{size}"), recipes.load(f"star-{task}")
+    sized = {
+        "name": True,
+        "title": True,
+        "rollout": {"prompts", "group_size", "batch_size"},
+        "compute": {"gradient_checkpointing", "offload_text_encoders", "cached_prompts"},
+        "evaluation": {"every"},
+    }
+    assert small.model_dump(exclude=sized) == large.model_dump(exclude=sized)
+    assert small.rollout.group_size >= 16
+    assert small.compute.cached_prompts > small.rollout.prompts
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_recipe_fits_its_gpu_by_the_estimate(size: str) -> None:
+    """PickScore's judge is the largest, and a size is the same for all tasks. The paper's scale is for GPUs with 80 GB."""
+    gigabytes = int(size.removeprefix("-").removesuffix("gb") or 80)
+    assert estimate(recipes.load(f"star-pickscore{size}")).memory.peak < gigabytes * GB
+
+
+def test_extends_takes_what_a_file_does_not_say_and_changes_win_over_both(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("extends: star-ocr\nepochs: 7\nrollout: {prompts: 4}\n")
+    (tmp_path / "mine.yaml").write_text("extends: base.yaml\nrollout: {group_size: 6}\n")
+    recipe = recipes.load(str(tmp_path / "mine.yaml"), ["rollout.group_size=8", "objective.kl=0", "seed=3"])
+    rollout = recipe.rollout
+    assert (recipe.name, recipe.epochs, recipe.seed, recipe.objective.kl) == ("mine", 7, 3, 0)
+    assert (rollout.prompts, rollout.group_size, rollout.batch_size) == (4, 8, 8)
+    assert recipe.allocation.kind == "star"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("rollout.prompt=4", "unknown key 'rollout.prompt'.*did you mean 'prompts'"),
+        ("rollouts.prompts=4", "unknown key 'rollouts'.*did you mean 'rollout'"),
+        ("objective.kl=-1", "objective.kl"),
+        ("rollout.window=11", "a window of 11 is longer than the 10 steps"),
+        ("allocation.kind=star2", "allocation.kind"),
+        ("epochs", "is no change"),
+        ("title.x=1", "'title' has no parts"),
+    ],
+)
+def test_a_change_that_means_nothing_is_named(change: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        recipes.load("star-ocr", [change])
+
+
+def test_unknown_recipes_and_keys_in_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'star-ocr'"):
+        recipes.load("star-ocrr")
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: star-ocr\nlora: {ranks: 8}\n")
+    with pytest.raises(UsageError, match=r"unknown key 'lora\.ranks'.*did you mean 'rank'"):
+        recipes.load(str(file))
+
+
+def test_a_recipe_that_extends_itself_is_told_so(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: mine.yaml\n")
+    with pytest.raises(UsageError, match="extends itself"):
+        recipes.load(str(file))
+
+
+def test_the_digest_knows_what_changes_an_update_from_what_does_not() -> None:
+    digest = recipes.load("star-ocr").digest()
+    for free in ("epochs=3", "evaluation.every=3", "save_every=1", "note=x"):
+        assert recipes.load("star-ocr", [free]).digest() == digest
+    for bound in ("seed=1", "rollout.group_size=8", "allocation.mix=0.5", "objective.kl=0"):
+        assert recipes.load("star-ocr", [bound]).digest() != digest

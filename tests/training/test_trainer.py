@@ -1,0 +1,213 @@
+"""The training loop on the miniature: what it leaves, what it resumes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_training import TINY, metrics, tiny, train
+
+from star_bench import checkpoints, model_files
+from star_bench.errors import Locked, MissingWeights, Refused, UsageError
+from star_bench.generation.pipeline import load
+from star_bench.runs.store import locked
+from star_bench.training.guards import Diverged
+from star_bench.training.trainer import Silent, Trainer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train") / "out"
+    train(folder)
+    return folder
+
+
+def command(folder: Path, *changes: str) -> list[str]:
+    settings = [word for change in (*TINY, *changes) for word in ("--set", change)]
+    words = ["--recipe", "star-geneval-mini", *settings, "--out", str(folder), "--device", "cpu"]
+    return [sys.executable, "-m", "star_bench", "train", *words, "--reports", str(folder / "reports")]
+
+
+def test_first_update_is_exactly_on_policy(undisturbed: Path) -> None:
+    """The rollout's forwards and the update's have one shape, so the ratio is 1 to the last bit."""
+    rows = metrics(undisturbed)[1:]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    taught = [row for row in rows if row["kept"]]
+    assert taught
+    assert all(row["ratio/first_log"] == 0 for row in taught)
+    assert any(row["ratio/last_log"] > 0 for row in taught)
+
+
+def test_leaves_a_lora_that_run_can_load(undisturbed: Path) -> None:
+    found = checkpoints.resolve(str(undisturbed))
+    assert found.base == "miniature"
+    assert found.generation.guidance_scale == tiny().rollout.guidance_scale
+    assert found.generation.height == 64
+    pipe: Any = load(model_files.locate(found), dtype="float32", device="cpu")
+    assert pipe.transformer.peft_config
+
+
+def test_card_says_what_was_trained_on_what(undisturbed: Path) -> None:
+    card = json.loads((undisturbed / "card.json").read_text())
+    assert (card["recipe"], card["seed"], card["epochs"]) == ("star-geneval-mini", 0, 3)
+    assert card["base"]["name"] == "miniature"
+    assert card["rewards"][0]["suite"] == "geneval-miniature"
+    assert card["rewards"][0]["training_file"]["digest"]
+    assert card["settings"]["rollout"]["group_size"] == 4
+    assert card["lora_sha256"]
+
+
+def test_the_same_command_again_trains_nothing_more(undisturbed: Path) -> None:
+    before = (undisturbed / "adapter_model.safetensors").read_bytes()
+    lines = metrics(undisturbed)
+    assert train(undisturbed) == lines
+    assert (undisturbed / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not(undisturbed: Path, tmp_path: Path) -> None:
+    """Two epochs of metrics on disk, a state after the first: what came after the state is done again."""
+    train(tmp_path, "epochs=2")
+    shutil.rmtree(tmp_path / "state" / "000002")
+    assert train(tmp_path) == metrics(undisturbed)
+    newest = load_file(undisturbed / "state" / "000003" / "tensors.safetensors")
+    again = load_file(tmp_path / "state" / "000003" / "tensors.safetensors")
+    assert newest.keys() == again.keys()
+    assert all(torch.equal(newest[name], again[name]) for name in newest)
+
+
+def test_killed_at_any_moment_it_goes_on_exactly(undisturbed: Path, tmp_path: Path) -> None:
+    """kill -9 while it trains, twice, then the same command to its end."""
+    for wanted in (1, 2):
+        process = subprocess.Popen(command(tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            file = tmp_path / "metrics.jsonl"
+            if file.is_file() and len(file.read_bytes().splitlines()) > wanted:
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path) == metrics(undisturbed)
+
+
+def test_a_damaged_newest_state_falls_back_to_the_one_before(undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    tensors = tmp_path / "state" / "000003" / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-100])
+    assert train(tmp_path) == metrics(undisturbed)
+
+
+def test_other_settings_in_the_same_folder_are_refused(undisturbed: Path) -> None:
+    with pytest.raises(Refused, match="begun with other settings"):
+        Trainer(tiny("optimiser.learning_rate=0.5"), undisturbed, device="cpu", bar=Silent()).train()
+
+
+def test_a_folder_in_use_is_locked(undisturbed: Path) -> None:
+    with locked(undisturbed), pytest.raises(Locked):
+        Trainer(tiny(), undisturbed, device="cpu", bar=Silent()).train()
+
+
+def test_divergence_stops_with_the_last_good_state_kept(tmp_path: Path) -> None:
+    train(tmp_path, "epochs=1")
+    state = load_file(tmp_path / "state" / "000001" / "tensors.safetensors")
+    with pytest.raises(Diverged, match="log ratio"):
+        train(tmp_path, "guards.log_ratio=1.0e-12")
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["000000", "000001"]
+    kept = load_file(tmp_path / "state" / "000001" / "tensors.safetensors")
+    assert all(torch.equal(state[name], kept[name]) for name in state)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "all-ones", "shuffled", "all-tokens", "time-averaged", "joint", "oracle"])
+def test_every_control_trains(tmp_path: Path, kind: str) -> None:
+    rows = train(tmp_path, f"allocation.kind={kind}", "epochs=1")
+    assert rows[-1]["epoch"] == 1
+    assert (rows[-1]["allocation/largest_weight"] == 1) == (kind in ("uniform", "all-ones"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("objective.kl=0.1",),
+        ("objective.guard=true",),
+        ("objective.ratio=weighted-scalar",),
+        ("rollout.variant=cps",),
+        ("rollout.window=null", "rollout.shared_start=true"),
+        ("compute.gradient_checkpointing=true", "compute.precision=bfloat16"),
+        ("rollout.guidance_scale=4.0", "advantage.std=group"),
+    ],
+    ids=" ".join,
+)
+def test_every_option_trains(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    row = train(tmp_path, "epochs=1", *changes)[-1]
+    assert row["ratio/first_log"] in (0.0, None)
+
+
+def test_a_mix_of_suites_shares_the_epochs_prompts(tmp_path: Path) -> None:
+    mixed = "rewards=[{suite: geneval-miniature, weight: 3}, {suite: preference-miniature, weight: 1}]"
+    row = train(tmp_path, mixed, "rollout.prompts=4", "epochs=1")[-1]
+    assert row["reward/geneval-miniature"] is not None
+    assert row["reward/preference-miniature"] is not None
+
+
+def test_evaluates_before_and_after_by_the_suites_own_run(tmp_path: Path) -> None:
+    rows = train(
+        tmp_path, "epochs=1", "evaluation.suites=[geneval-miniature]", "evaluation.limit=6", "evaluation.samples=1"
+    )
+    assert [row["epoch"] for row in rows] == [0, 1]
+    assert all(0 <= row["eval/geneval-miniature/overall"] <= 1 for row in rows)
+    assert len(list((tmp_path / "evaluations").glob("*/geneval-miniature/*/results.json"))) == 2
+
+
+def test_a_model_that_is_not_here_stops_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises((MissingWeights, Refused)):
+        Trainer(tiny("model=sd3.5-medium"), tmp_path / "out", device="cpu", bar=Silent())
+    assert not (tmp_path / "out").exists()
+
+
+def test_blocks_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no block 9"):
+        Trainer(tiny("allocation.blocks=[9]"), tmp_path, device="cpu", bar=Silent())
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo")
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    changes = ("rollout.prompts=4", "epochs=2")
+    alone = train(tmp_path / "one", *changes)
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "29531", "-m", "star_bench"]
+    words = command(tmp_path / "two", *changes)
+    done = subprocess.run(
+        [sys.executable, *launch, *words[3:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    both = metrics(tmp_path / "two")
+    assert [row["epoch"] for row in both] == [row["epoch"] for row in alone]
+    for one, two in zip(alone, both, strict=True):
+        for key, value in one.items():
+            assert two[key] == pytest.approx(value, abs=1e-4), key
+    first = load_file(tmp_path / "one" / "state" / "000002" / "tensors.safetensors")
+    second = load_file(tmp_path / "two" / "state" / "000002" / "tensors.safetensors")
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=1e-4, rtol=0)
