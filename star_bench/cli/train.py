@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,8 @@ def train(
 
     quiet_libraries()
     with RichProgress() as bar:
-        trainer = Trainer(chosen, folder, device=device, bar=bar, trackers=track or ())
+        trackers = ["tensorboard"] if find_spec("tensorboard") else []
+        trainer = Trainer(chosen, folder, device=device, bar=bar, trackers=[*trackers, *(track or ())])
         card = trainer.train()
     if not trainer.accelerator.is_main_process:
         return

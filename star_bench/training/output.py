@@ -77,3 +77,4 @@ def register(folder: Path, name: str, file: Path) -> None:
     text = file.read_text(encoding="utf-8").rstrip("\n")
     added = yaml.safe_dump({name: entry}, sort_keys=False, allow_unicode=True, width=1000)
     write_atomically(file, f"{text}\n\n{added}".encode())
+    checkpoints.entries.cache_clear()  # it has read the file as it was

@@ -20,9 +20,11 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import Tensor
 
 from star_bench import checkpoints, licences, model_files, suites
+from star_bench.cards import did_you_mean
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.files import to_json, write_atomically
 from star_bench.generation.pipeline import load
@@ -80,7 +82,7 @@ class Trainer:
         self.local = model_files.locate(self.checkpoint)
         self.accelerator = Accelerator(
             cpu=device == "cpu",
-            log_with=list(trackers) or None,
+            log_with=[_available(name) for name in trackers] or None,
             project_dir=str(out),
             # Other processes wait while one evaluates, which takes hours at the paper's scale.
             kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=24))],
@@ -482,6 +484,15 @@ class Trainer:
             "environment": environment(self.device),
             "licences": [dataclasses.asdict(part) for part in licences.of_checkpoint(self.checkpoint)],
         }
+
+
+def _available(tracker: str) -> str:
+    """Raises UsageError for a tracker that accelerate does not know, or whose package is not installed."""
+    if tracker not in LOGGER_TYPE_TO_CLASS:
+        raise UsageError(f"there is no tracker {tracker!r}", did_you_mean(tracker, LOGGER_TYPE_TO_CLASS))
+    if tracker not in {str(found) for found in get_available_trackers()}:
+        raise UsageError(f"the tracker {tracker!r} is not installed", f"run `pip install {tracker}`")
+    return tracker
 
 
 def _update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""`star-bench train` and `register` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from small_training import TINY
+
+
+def star_bench(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "star_bench", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
+    )
+
+
+def settings(*changes: str) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]
+
+
+def test_a_trained_lora_runs_at_once(tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    where = ["--out", out, "--reports", tmp_path / "reports", "--device", "cpu"]
+    trained = star_bench("train", "--recipe", "flow-grpo-geneval-mini", *settings(*TINY, "epochs=1"), *where, "--json")
+    assert trained.returncode == 0, trained.stderr
+    said = json.loads(trained.stdout)
+    assert said["recipe"] == "flow-grpo-geneval-mini"
+    assert Path(said["report"]).is_file()
+    assert list(out.rglob("events.out.tfevents*")), "TensorBoard's events"
+    runs = ["--runs", tmp_path / "runs", "--reports", tmp_path / "reports"]
+    judged = star_bench("run", "--model", out, "--suite", "geneval-miniature", "--limit", "2", *runs, "--json")
+    assert judged.returncode == 0, judged.stderr
+    results = json.loads(judged.stdout)
+    assert results["model"]["name"] == "mine"
+    assert results["protocol"]["guidance_scale"] == said["settings"]["rollout"]["guidance_scale"]
+
+
+def test_dry_run_needs_no_weights_and_writes_nothing(tmp_path: Path) -> None:
+    done = star_bench(
+        "train", "--recipe", "star-geneval", "--dry-run", "--json", "--out", tmp_path / "x", HF_HUB_OFFLINE="1"
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {row["what"]: row["value"] for row in json.loads(done.stdout)}
+    assert rows["images per epoch"] == 1152 or 1152 in rows.values()
+    assert not (tmp_path / "x").exists()
+
+
+def test_gated_weights_are_named_with_what_to_do_before_anything_is_computed(tmp_path: Path) -> None:
+    done = star_bench(
+        "train", "--recipe", "star-geneval", "--out", tmp_path / "x", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf")
+    )
+    assert done.returncode == 4
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "stabilityai/stable-diffusion-3.5-medium" in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_unknown_recipe_and_an_unknown_setting_are_named() -> None:
+    wrong = star_bench("train", "--recipe", "star-genevl-mini", "--dry-run")
+    assert wrong.returncode == 2
+    assert "did you mean 'star-geneval-mini'" in wrong.stderr
+    wrong = star_bench("train", "--recipe", "star-geneval-mini", "--set", "rollout.step=3", "--dry-run")
+    assert wrong.returncode == 2
+    assert "rollout.step" in wrong.stderr
