@@ -12,16 +12,13 @@ import torch
 from torch import Tensor
 
 from star_bench.generation.noise import noise_seed
-from star_bench.generation.sampler import Sampler, to_uint8
+from star_bench.generation.sampler import to_uint8
+from star_bench.training.actor import Actor
 from star_bench.training.advantage import varies
-from star_bench.training.allocation import Allocation, AllocationSettings, Evidence, allocate
-from star_bench.training.attention import AttentionCapture
+from star_bench.training.allocation import Allocation, Evidence, allocate
 from star_bench.training.experience import Kept
-from star_bench.training.policy import Policy
 from star_bench.training.rewards import Asked, Judgement, Rewards
 from star_bench.training.rollout import Rollout, Schedule, Trajectory, roll_out
-from star_bench.training.velocity import Conditioning
-from star_bench.training.words import CoreTokens
 
 SHUFFLE = "shuffle"
 """Salts a prompt's id, so that the order of a shuffled map has another stream than the noise."""
@@ -41,27 +38,10 @@ class Collection:
 class Collector:
     """Draws and judges an epoch's rollouts with the policy as it stands."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        sampler: Sampler,
-        rewards: Rewards,
-        *,
-        allocation: AllocationSettings,
-        core: CoreTokens | None,
-        capture: AttentionCapture | None,
-        batch_size: int,
-        group_size: int,
-        keep_means: bool,
-        shared_start: bool,
-        encode: Callable[[Sequence[str]], Conditioning],
-    ) -> None:
-        """core and capture: where the allocation needs attention."""
-        self.policy, self.sampler, self.rewards = policy, sampler, rewards
-        self.allocation, self.core, self.capture = allocation, core, capture
-        self.batch_size, self.group_size = batch_size, group_size
-        self.keep_means, self.shared_start = keep_means, shared_start
-        self.encode = encode
+    def __init__(self, actor: Actor, rewards: Rewards) -> None:
+        self.actor, self.rewards = actor, rewards
+        self.rollout = actor.recipe.rollout
+        self.keep_means = actor.recipe.objective.guard  # what GRPO-Guard's ratio needs
 
     def collect(
         self,
@@ -71,15 +51,14 @@ class Collector:
         first_group: int,
         seed: int,
         note: Callable[[str], None],
-        advance: Callable[[int], None],
     ) -> Collection:
         """asked: this process's prompts, each a whole group; first_group: the place of the first among all processes'.
 
         seed: of the epoch. Batches have one shape: the last is filled up by repeating its first rollout.
         """
         suite_of = {first_group + i: one for i, one in enumerate(asked)}
-        rollouts = [Rollout(one.prompt, g, k) for g, one in suite_of.items() for k in range(self.group_size)]
-        offset = first_group * self.group_size
+        rollouts = [Rollout(one.prompt, g, k) for g, one in suite_of.items() for k in range(self.rollout.group_size)]
+        offset = first_group * self.rollout.group_size
         out = Collection(torch.full((len(rollouts),), torch.nan, dtype=torch.float64))
         waiting: list[tuple[int, list[Rollout], Trajectory, Future[list[Judgement]]]] = []
         open_groups: dict[int, list[Kept]] = defaultdict(list)
@@ -93,18 +72,17 @@ class Collector:
                     out.rewards[start + i] = judgement.reward
                     open_groups[rollout.group].append(fresh[i])
             # Whole groups leave here, and those that can't teach leave nothing behind.
-            done = [group for group in open_groups if (group - first_group + 1) * self.group_size <= start + len(batch)]
-            for group in done:
+            whole = first_group + (start + len(batch)) // self.rollout.group_size
+            for group in [group for group in open_groups if group < whole]:
                 kept = open_groups.pop(group)
                 mine = out.rewards[[one.number - offset for one in kept]]
                 if bool(varies(mine, torch.zeros(len(mine), dtype=torch.long)).any()):
                     out.kept += kept
-            advance(len(batch))
 
-        for start in range(0, len(rollouts), self.batch_size):
-            batch = rollouts[start : start + self.batch_size]
+        for start in range(0, len(rollouts), self.rollout.batch_size):
+            batch = rollouts[start : start + self.rollout.batch_size]
             trajectory = self._draw(schedule, batch, seed)
-            images = [to_uint8(image) for image in self.sampler.decode(trajectory.final[: len(batch)])]
+            images = [to_uint8(image) for image in self.actor.sampler.decode(trajectory.final[: len(batch)])]
             questions = [suite_of[rollout.group] for rollout in batch]
             waiting.append((start, batch, trajectory, self.rewards.start(images, questions, note)))
             if len(waiting) > 1:
@@ -114,21 +92,21 @@ class Collector:
         return out
 
     def _draw(self, schedule: Schedule, batch: list[Rollout], seed: int) -> Trajectory:
-        filled = batch + [batch[0]] * (self.batch_size - len(batch))
+        filled = batch + [batch[0]] * (self.rollout.batch_size - len(batch))
         positions = None
-        if self.core is not None:
-            positions = self.core.positions([rollout.prompt for rollout in filled])
+        if self.actor.core is not None:
+            positions = self.actor.core.positions([rollout.prompt for rollout in filled])
         return roll_out(
-            self.policy,
+            self.actor.policy,
             schedule,
-            self.encode([rollout.prompt.text for rollout in filled]),
+            self.actor.encode([rollout.prompt.text for rollout in filled]),
             filled,
-            self.sampler.latent_shape,
+            self.actor.sampler.latent_shape,
             seed=seed,
-            capture=self.capture,
+            capture=self.actor.capture,
             positions=positions,
             keep_means=self.keep_means,
-            shared_start=self.shared_start,
+            shared_start=self.rollout.shared_start,
         )
 
     def _kept(
@@ -161,14 +139,14 @@ class Collector:
         steps, _, height, width = trajectory.log_prob.shape
         evidence = Evidence(
             shape=(steps, count, height, width),
-            patch_size=self.policy.transformer.config.patch_size,
+            patch_size=self.actor.policy.transformer.config.patch_size,
             attention=None if trajectory.attention is None else trajectory.attention[:, :count],
-            words=[] if self.core is None else [self.core.columns(rollout.prompt) for rollout in batch],
-            masks=_masks(judged) if self.allocation.needs_masks else None,
+            words=[] if self.actor.core is None else [self.actor.core.columns(rollout.prompt) for rollout in batch],
+            masks=_masks(judged) if self.actor.allocation.needs_masks else None,
             seeds=[noise_seed(seed, f"{SHUFFLE} {rollout.prompt.id}", rollout.k) for rollout in batch],
             device=trajectory.log_prob.device,
         )
-        return allocate(self.allocation, evidence)
+        return allocate(self.actor.allocation, evidence)
 
 
 def _masks(judged: Sequence[Judgement]) -> Tensor:

@@ -21,37 +21,34 @@ from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
 from star_bench.runs.run import environment, suite_defaults
 from star_bench.runs.store import open_run
 from star_bench.suites import GenerationDefaults
+from star_bench.training.actor import Actor
 from star_bench.training.recipe import EvaluationSettings
 
 BATCH_SIZE = 8  # as `star-bench run`
 
 
 class Evaluation:
-    """The suites of a recipe, ready to judge the policy in a pipeline."""
+    """The suites of a recipe, ready to judge the policy at the guidance that it is trained under."""
 
     def __init__(
         self,
         settings: EvaluationSettings,
         evaluators: Sequence[Evaluator],
         *,
-        pipe: Any,
+        actor: Actor,
         checkpoint: Checkpoint,
         local: LocalCheckpoint,
-        guidance_scale: float,
-        dtype: str,
-        device: str,
         folder: Path,
     ) -> None:
-        """evaluators: of the settings' suites. guidance_scale: that of training, whatever the suite's card says. folder:
-        where the runs are kept. Raises what finding a judge raises."""
-        self.settings, self.pipe, self.checkpoint, self.local = settings, pipe, checkpoint, local
-        self.guidance_scale, self.dtype, self.device, self.folder = guidance_scale, dtype, device, folder
+        """evaluators: of the settings' suites. folder: where the runs are kept. Raises what finding a judge raises."""
+        self.settings, self.actor, self.checkpoint, self.local = settings, actor, checkpoint, local
+        self.folder = folder
         self.evaluators = list(evaluators)
         self._judges = [evaluator.judges() for evaluator in self.evaluators]
 
-    def is_due(self, epoch: int, last: int) -> bool:
-        """Before the first epoch, after every so many, and after the last."""
-        return bool(self.evaluators) and (epoch % self.settings.every == 0 or epoch == last)
+    def is_due(self, epoch: int) -> bool:
+        """Before the first epoch and after every so many."""
+        return epoch % self.settings.every == 0
 
     def run(self, epoch: int, weights: dict[str, Tensor], bar: Progress) -> dict[str, float | None]:
         """The suites' aggregates as metrics, "eval/<suite>/<aggregate>". weights: the LoRA that the pipeline has now.
@@ -71,12 +68,13 @@ class Evaluation:
     ) -> dict[str, Any]:
         everything = evaluator.prompts()
         protocol = merge_protocol(
-            GenerationDefaults(samples=self.settings.samples, guidance_scale=self.guidance_scale),
+            # That of training, whatever the suite's card says.
+            GenerationDefaults(samples=self.settings.samples, guidance_scale=self.actor.policy.guidance_scale),
             suite_defaults(evaluator.card, self.checkpoint),
             self.checkpoint.generation,
             seed=self.settings.seed,
-            dtype=self.dtype,
-            device=self.device.split(":")[0],
+            dtype=self.actor.dtype,
+            device=self.actor.device.split(":")[0],
             where=self.checkpoint.name,
         )
         parts = tuple(licences.of_checkpoint(self.checkpoint))
@@ -89,7 +87,7 @@ class Evaluation:
         )
 
         def worker() -> Callable[[list[Item]], Sequence[np.ndarray | None]]:
-            sampler = Sampler(self.pipe, protocol)
+            sampler = Sampler(self.actor.pipe, protocol)
             return lambda batch: sampler.generate([(item.prompt.id, item.prompt.text, item.k) for item in batch])
 
         with open_run(plan.folder(self.folder)) as store:
@@ -98,7 +96,7 @@ class Evaluation:
                 store,
                 evaluator,
                 produce=lambda: generate(plan, store, worker, run_local, BATCH_SIZE, bar),
-                environment=environment(self.device),
+                environment=environment(self.actor.device),
                 source={"checkpoint": self.checkpoint.name, "epoch": epoch},
                 batch_size=BATCH_SIZE,
                 bar=bar,

@@ -1,0 +1,112 @@
+"""The actor: a pipeline with the policy on it, and all that rolling it out takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from star_bench.checkpoints import Checkpoint
+from star_bench.evaluators.base import Prompt
+from star_bench.generation.pipeline import load
+from star_bench.generation.sampler import Sampler
+from star_bench.model_files import LocalCheckpoint
+from star_bench.runs.plan import merge_protocol
+from star_bench.runs.run import choose_dtype
+from star_bench.suites import GenerationDefaults
+from star_bench.training.allocation import AllocationSettings
+from star_bench.training.attention import AttentionCapture
+from star_bench.training.policy import Policy
+from star_bench.training.recipe import Recipe
+from star_bench.training.rollout import Schedule
+from star_bench.training.sde import sigmas
+from star_bench.training.token_positions import TokenPositions
+from star_bench.training.velocity import Conditioning
+from star_bench.training.words import CoreTokens
+
+
+class Actor:
+    """capture and core are there where the allocation needs attention, else None."""
+
+    def __init__(self, recipe: Recipe, checkpoint: Checkpoint, local: LocalCheckpoint, *, device: str) -> None:
+        """Loads the pipeline and puts a fresh LoRA on it. Raises what loading raises, and UsageError for a block that is
+        not there or a text encoder whose tokens can't be placed."""
+        self.recipe, self.device = recipe, device
+        kind = device.split(":")[0]
+        precision = recipe.compute.precision
+        self.dtype = choose_dtype("auto" if precision == "checkpoint" else precision, checkpoint, kind)
+        rollout, asked = recipe.rollout, recipe.allocation
+        # The checkpoint's size and text length, the recipe's steps and guidance.
+        self.protocol = merge_protocol(
+            GenerationDefaults(samples=rollout.group_size, steps=rollout.steps, guidance_scale=rollout.guidance_scale),
+            checkpoint.generation,
+            seed=recipe.seed,
+            dtype=self.dtype,
+            device=kind,
+            where=checkpoint.name,
+        )
+        self.allocation = AllocationSettings(asked.kind, asked.mix, asked.cap, asked.smoothing)
+        self.pipe: Any = load(local, dtype=self.dtype, device=device)
+        self.sampler = Sampler(self.pipe, self.protocol, cached_prompts=recipe.compute.cached_prompts)
+        with self.text_encoders():
+            against = self.sampler.encode([self.protocol.negative_prompt])[0]
+        self.policy = Policy(
+            self.pipe,
+            rank=recipe.lora.rank,
+            alpha=recipe.lora.alpha,
+            seed=recipe.seed,
+            guidance_scale=rollout.guidance_scale,
+            against=against,
+        )
+        self.capture: AttentionCapture | None = None
+        self.core: CoreTokens | None = None
+        if self.allocation.needs_attention:
+            self.capture = AttentionCapture(self.pipe.transformer, asked.blocks)
+            tokens = TokenPositions(self.pipe, self.protocol.max_sequence_length)
+            self.core = CoreTokens(tokens, part=asked.tokens, every_token=self.allocation.every_token)
+        if recipe.compute.gradient_checkpointing:
+            self.pipe.transformer.enable_gradient_checkpointing()
+        if recipe.compute.compile:
+            self.pipe.transformer.compile()
+        self._sigmas = sigmas(self.pipe.scheduler, rollout.steps)
+
+    def check(self, prompts: Sequence[Prompt]) -> None:
+        """Finds the core words of prompts that could be asked, before anything is computed. Raises UsageError."""
+        if self.core is not None:
+            for prompt in prompts:
+                self.core.locate(prompt)
+
+    @contextmanager
+    def text_encoders(self) -> Iterator[None]:
+        """Within, prompts can be encoded; outside, the text encoders may wait in main memory."""
+        if not self.recipe.compute.offload_text_encoders:
+            yield
+            return
+        encoders = [e for e in (self.pipe.text_encoder, self.pipe.text_encoder_2, self.pipe.text_encoder_3) if e]
+        for encoder in encoders:
+            encoder.to(self.device)
+        try:
+            yield
+        finally:
+            for encoder in encoders:
+                encoder.to("cpu")
+            if self.device.startswith("cuda"):
+                torch.cuda.empty_cache()
+
+    def encode(self, texts: Sequence[str]) -> Conditioning:
+        """Of prompts that are in the cache, as an epoch's are, or within `text_encoders`."""
+        return Conditioning.of(self.sampler.encode(texts))
+
+    def schedule(self, epoch: int) -> Schedule:
+        """Which of an epoch's steps are trained is a function of seed and epoch."""
+        rollout = self.recipe.rollout
+        start = 0
+        if rollout.window is not None:
+            last = rollout.steps - rollout.window
+            low, high = (min(last, int(rollout.steps * part)) for part in (rollout.window_from, rollout.window_to))
+            start = int(np.random.default_rng([self.recipe.seed, epoch, 1]).integers(low, high + 1))
+        trained = range(start, start + rollout.trained_steps)
+        return Schedule(self._sigmas, trained, rollout.noise_level, rollout.variant, rollout.window is not None)

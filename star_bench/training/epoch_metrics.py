@@ -1,0 +1,42 @@
+"""An epoch's line of metrics: rewards, updates, maps and time, under flat names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+
+from star_bench.training.update import UpdateReport
+
+
+def reward_metrics(rewards: Tensor, suite: Tensor, names: Sequence[str]) -> dict[str, Any]:
+    """rewards: (N,), NaN where there is none. suite: (N,) the place of each one's suite in `names`."""
+    judged = rewards.isfinite()
+    out: dict[str, Any] = {
+        "reward/mean": _mean(rewards[judged]),
+        "reward/std": float(rewards[judged].std(correction=0)) if judged.any() else None,
+        "reward/failed": int((~judged).sum()),
+    }
+    return out | {f"reward/{name}": _mean(rewards[judged & (suite == i)]) for i, name in enumerate(names)}
+
+
+def update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:
+    """Means over an epoch's updates, and what the first, on-policy one and the last one say of their ratios; None where no
+    group had anything to teach."""
+    if not reports:
+        names = ("loss/policy", "kl", "ratio/first_log", "ratio/last_log", "clip_fraction", "grad_norm")
+        return dict.fromkeys(names)
+    return {
+        "loss/policy": fmean(report.policy_loss for report in reports),
+        "kl": fmean(report.kl for report in reports),
+        "ratio/first_log": reports[0].log_ratio,
+        "ratio/last_log": reports[-1].log_ratio,
+        "clip_fraction": reports[-1].clipped,
+        "grad_norm": fmean(report.grad_norm for report in reports),
+    }
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.mean()) if len(values) else None
