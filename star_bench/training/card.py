@@ -33,6 +33,7 @@ def make_card(
     sources = [
         {
             "suite": evaluator.card.name,
+            "of": reward.of,
             "weight": reward.weight,
             "metric": evaluator.metric.identity,
             "judges": judges,

@@ -27,6 +27,9 @@ class Reward(Strict):
     """A suite whose scorer rewards, on the training prompts that its card names."""
 
     suite: str
+    of: Literal["reward", "score"] = "reward"
+    """reward: the suite's training reward in [0, 1], for GenEval the partial credit (Flow-GRPO). score: the suite's own
+    score, for GenEval the official verdict."""
     weight: float = Field(default=1.0, gt=0)
     """Its share of the epoch's prompts, against the other rewards' weights."""
 

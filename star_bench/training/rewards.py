@@ -41,6 +41,7 @@ class Rewards:
         """evaluators: of the rewards' suites. Raises what finding training prompts and judges raises: MissingWeights,
         UsageError, Refused."""
         self.suites = [reward.suite for reward in rewards]
+        self._of = [reward.of for reward in rewards]
         weights = np.array([reward.weight for reward in rewards], float)
         self._shares = weights / weights.sum()
         self._find_regions = find_regions
@@ -100,7 +101,7 @@ class Rewards:
                 continue
             prompts = [asked[i].prompt for i in rows]
             try:
-                rewards = evaluator.reward(mine, prompts)
+                rewards = self._rewards(place, mine, prompts)
                 regions = evaluator.regions(mine, prompts) if self._find_regions else [None] * len(mine)
             except StarBenchError:
                 raise
@@ -112,6 +113,12 @@ class Rewards:
             for i, reward, region in zip(rows, rewards, regions, strict=True):
                 found[i] = Judgement(reward, region)
         return found
+
+    def _rewards(self, place: int, images: list[np.ndarray], prompts: list[Prompt]) -> list[float | None]:
+        evaluator = self.evaluators[place]
+        if self._of[place] == "score":
+            return [score.value for score in evaluator.score(images, prompts)]
+        return evaluator.reward(images, prompts)
 
 
 def shares_of(count: int, shares: np.ndarray, rng: np.random.Generator) -> list[int]:

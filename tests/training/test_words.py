@@ -1,0 +1,56 @@
+"""A prompt's core words as columns of the attention that is captured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from star_bench import checkpoints, model_files, suites
+from star_bench.errors import UsageError
+from star_bench.evaluators.base import Prompt
+from star_bench.generation.pipeline import load
+from star_bench.runs.run import make_evaluator
+from star_bench.training.token_positions import TokenPositions
+from star_bench.training.words import CoreTokens, Part
+
+
+@pytest.fixture(scope="module")
+def tokens() -> TokenPositions:
+    pipe: Any = load(model_files.locate(checkpoints.resolve("miniature")), dtype="float32", device="cpu")
+    return TokenPositions(pipe, 16)
+
+
+@pytest.fixture(scope="module")
+def car() -> Prompt:
+    prompts = make_evaluator(suites.load("geneval-miniature"), "cpu").training_prompts()
+    return next(p for p in prompts if p.tag == "color_attr")
+
+
+@pytest.mark.parametrize("part", ["clip", "t5", "both"])
+def test_columns_point_at_the_positions_of_their_word(tokens: TokenPositions, car: Prompt, part: Part) -> None:
+    core = CoreTokens(tokens, part=part, every_token=False)
+    positions, columns = core.positions([car])[0].tolist(), core.columns(car)
+    located = core.locate(car)
+    assert [tuple(positions[c] for c in word) for word in columns] == list(located.positions)
+    assert len(located.words) == 4  # two colours, two classes
+
+
+def test_prompts_of_one_batch_are_filled_up_with_no_position(tokens: TokenPositions, car: Prompt) -> None:
+    core = CoreTokens(tokens, part="clip", every_token=False)
+    short = Prompt("x", "a photo of a clock")
+    table = core.positions([short, car])
+    assert (table[0] >= 0).sum() < (table[1] >= 0).sum() == table.shape[1]
+    assert sum(map(len, core.columns(short))) == (table[0] >= 0).sum()
+
+
+def test_every_token_is_one_group_of_all_content(tokens: TokenPositions, car: Prompt) -> None:
+    core = CoreTokens(tokens, part="both", every_token=True)
+    content = tokens.content(car.text)
+    assert core.positions([car])[0].tolist() == [*content.clip, *content.t5]
+
+
+def test_a_prompt_whose_words_are_all_cut_off_is_named(tokens: TokenPositions) -> None:
+    core = CoreTokens(tokens, part="clip", every_token=False)
+    with pytest.raises(UsageError, match="no core word of prompt far"):
+        core.locate(Prompt("far", "a of " * 30 + "kite"))
