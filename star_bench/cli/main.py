@@ -17,7 +17,7 @@ from star_bench.cli import geneval, ocr, prompts
 from star_bench.cli.masks import localise, masks
 from star_bench.cli.output import Device, Json, print_result
 from star_bench.cli.prompts import PromptsDir
-from star_bench.cli.train import register, train
+from star_bench.cli.train import curves, register, train
 from star_bench.cli.watch import PanelPairs, watch
 from star_bench.cli.wins import wins
 from star_bench.errors import Incomplete, StarBenchError, UsageError
@@ -148,6 +148,7 @@ def list_things(
 app.command(cls=PanelPairs)(watch)
 app.command()(wins)
 app.command()(train)
+app.command()(curves)
 app.command()(register)
 app.command()(masks)
 

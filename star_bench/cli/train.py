@@ -1,4 +1,4 @@
-"""`star-bench train` and `register`: a recipe in, a LoRA that `run` can judge out."""
+"""`star-bench train`, `curves` and `register`: a recipe in, a LoRA that `run` can judge out, and how it came to be."""
 
 from __future__ import annotations
 
@@ -56,6 +56,20 @@ def train(
     if as_json:
         print_result({**card, "out": str(folder), "report": str(page)}, as_json=True)
     typer.echo(f"trained: {folder}\nreport: {page}\nnext: star-bench run --model {folder} --suite ...", err=True)
+
+
+def curves(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The --out folders of finished trainings.")],
+    out: Annotated[Path, typer.Option(help="Where the page is written.")] = Path("reports/training"),
+    as_json: Json = False,
+) -> None:
+    """Draw the curves of several trainings on one page, recipe by recipe, with each seed and the mean."""
+    from star_bench.reporting.curves import write_curves
+
+    page = write_curves(folders, out)
+    if as_json:
+        typer.echo((out / "curves.json").read_text(encoding="utf-8"))
+    typer.echo(f"report: {page}", err=True)
 
 
 def register(

@@ -168,9 +168,13 @@ class Evaluator(ABC):
             for i, card in enumerate(self.card.canaries)
         ]
 
+    def reward_of(self, score: Score) -> float:
+        """What a score that is ok is worth in training, in [0, 1]: partial credit. By default its value."""
+        return _value(score)
+
     def reward(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[float | None]:
-        """Partial credit in [0, 1] for training; None where there is no score. By default the score itself."""
-        return [score.value for score in self.score(images, prompts)]
+        """The rewards of pictures, None where there is no score."""
+        return [None if s.value is None else self.reward_of(s) for s in self.score(images, prompts)]
 
     def regions(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[np.ndarray]:
         """(H, W) bool per image, in order: where it shows what its prompt names, by the judge's own finding; all False

@@ -27,9 +27,9 @@ class Reward(Strict):
     """A suite whose scorer rewards, on the training prompts that its card names."""
 
     suite: str
-    of: Literal["reward", "score"] = "reward"
+    of: Literal["reward", "score", "both"] = "reward"
     """reward: the suite's training reward in [0, 1], for GenEval the partial credit (Flow-GRPO). score: the suite's own
-    score, for GenEval the official verdict."""
+    score, for GenEval the official verdict, which objects too many don't hurt. both: the mean of the two."""
     weight: float = Field(default=1.0, gt=0)
     """Its share of the epoch's prompts, against the other rewards' weights."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from star_bench.errors import StarBenchError, UsageError
-from star_bench.evaluators.base import Evaluator, Prompt, check_canaries
+from star_bench.evaluators.base import Evaluator, Prompt, Score, check_canaries
 from star_bench.training.recipe import Reward
 
 
@@ -101,7 +101,7 @@ class Rewards:
                 continue
             prompts = [asked[i].prompt for i in rows]
             try:
-                rewards = self._rewards(place, mine, prompts)
+                rewards = [self._reward(place, score) for score in evaluator.score(mine, prompts)]
                 regions = evaluator.regions(mine, prompts) if self._find_regions else [None] * len(mine)
             except StarBenchError:
                 raise
@@ -114,11 +114,15 @@ class Rewards:
                 found[i] = Judgement(reward, region)
         return found
 
-    def _rewards(self, place: int, images: list[np.ndarray], prompts: list[Prompt]) -> list[float | None]:
-        evaluator = self.evaluators[place]
-        if self._of[place] == "score":
-            return [score.value for score in evaluator.score(images, prompts)]
-        return evaluator.reward(images, prompts)
+    def _reward(self, place: int, score: Score) -> float | None:
+        if score.value is None:
+            return None
+        match self._of[place]:
+            case "score":
+                return score.value
+            case "both":
+                return (score.value + self.evaluators[place].reward_of(score)) / 2
+        return self.evaluators[place].reward_of(score)
 
 
 def shares_of(count: int, shares: np.ndarray, rng: np.random.Generator) -> list[int]:

@@ -219,9 +219,9 @@ class GenEval(Evaluator):
         rows = (_result_row(each) for each in judged if each.score.status is Status.OK)
         return {"results.jsonl": "".join(to_line(row) + "\n" for row in rows)}
 
-    def reward(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[float | None]:
+    def reward_of(self, score: Score) -> float:
         """Partial credit."""
-        return [None if s.value is None else partial_credit(s) for s in self.score(images, prompts)]
+        return partial_credit(score)
 
     def regions(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[np.ndarray]:
         """The masks of all objects that the verdict looks at, of the classes that the prompt asks for, as one: objects too

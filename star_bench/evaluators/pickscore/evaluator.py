@@ -52,12 +52,9 @@ class Preference(Evaluator):
                 scores.append(Score(None, Status.ERROR, {"error": "the cosine is not finite"}))
         return scores
 
-    def reward(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[float | None]:
+    def reward_of(self, score: Score) -> float:
         """PickScore / 26 as in Flow-GRPO; (cosine + 1) / 2 for an open_clip model."""
-        return [
-            None if score.value is None else self.backend.reward(score.detail["cosine"])
-            for score in self.score(images, prompts)
-        ]
+        return self.backend.reward(score.detail["cosine"])
 
     def judges(self) -> dict[str, str]:
         return self.backend.digests()

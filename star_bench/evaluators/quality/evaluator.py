@@ -78,7 +78,7 @@ class Quality(Evaluator):
                 return Score(None, Status.ERROR, {"error": f"{name}: {type(error).__name__}: {error}"[:500]})
         return Score(numbers[self.panel[0].about.name], detail={"measures": numbers, "features": features})
 
-    def reward(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[float | None]:
+    def reward_of(self, score: Score) -> float:
         """Always raises UsageError: what is trained on is not held out any more."""
         raise UsageError(
             f"suite {self.card.name} is a held-out panel and gives no reward", "train on the suite that it watches over"
