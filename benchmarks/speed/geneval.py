@@ -9,14 +9,10 @@ the machine does meets all of them alike. Before the clock starts, the loop must
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
@@ -28,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.parity.detectors import pictures, write_random
+from benchmarks.speed.measuring import now, seconds, setting, spread, table
 from star_bench import suites
 from star_bench.evaluators.base import Prompt, Score
 from star_bench.evaluators.geneval.color import crop
@@ -214,24 +211,6 @@ def check(workload: Workload) -> None:
             assert in_a_batch(batch) == one_by_one(batch)
 
 
-def one_thread(device: str) -> bool:
-    """Then time is the process's own CPU time, which leaves out what else runs on a shared machine."""
-    return device == "cpu" and torch.get_num_threads() == 1
-
-
-def now(device: str) -> float:
-    """Seconds, read when all that was asked of the device is done."""
-    if device != "cpu":
-        torch.accelerator.synchronize()
-    return time.process_time() if one_thread(device) else time.perf_counter()
-
-
-def seconds(work: Callable[[], object], device: str) -> float:
-    start = now(device)
-    work()
-    return now(device) - start
-
-
 def shares(workload: Workload) -> dict[str, float]:
     """One scoring of a batch taken apart: part -> its share of the whole. The clock is read at the parts' borders."""
     evaluator, detector = workload.evaluator, workload.detector
@@ -299,28 +278,10 @@ def measure(workload: Workload, rounds: int) -> dict[str, Any]:
     }
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"min": min(values), "median": median(values), "max": max(values)}
-
-
-def setting(device: str) -> dict[str, Any]:
-    """What the figures were measured with, in words that name no machine."""
-    threads = torch.get_num_threads()
-    name = torch.cuda.get_device_name() if device == "cuda" else device.upper()
-    return {
-        "device": f"{name}, {threads} {'thread' if threads == 1 else 'threads'}",
-        "threads": threads,
-        "clock": "CPU time" if one_thread(device) else "wall clock",
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
-        "goal": {"scoring / forward": GOAL},
-    }
-
-
 def to_markdown(result: dict[str, Any]) -> str:
-    def table(columns: Sequence[str], figures: Callable[[dict[str, Any]], list[str]]) -> str:
+    def of_cases(columns: Sequence[str], figures: Callable[[dict[str, Any]], list[str]]) -> str:
         rows = [[case["size"], str(case["batch"]), *figures(case)] for case in result["cases"]]
-        head = ["size", "batch", *columns]
-        return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *rows])
+        return table(["size", "batch", *columns], rows)
 
     def figure(values: dict[str, float], form: str) -> str:
         return f"{values['median']:{form}} ({values['min']:{form}} to {values['max']:{form}})"
@@ -333,9 +294,9 @@ def to_markdown(result: dict[str, Any]) -> str:
         f"Ratios of {result['clock']}: median over the rounds (smallest to largest).\n\n"
         f"Time to score a batch over that of the detector's bare forward (goal: at most {GOAL:.2f}); time of the official "
         "script's way, picture by picture without pruning, over that of scoring the batch:\n\n"
-        + table(["rounds", *ratios], lambda case: [str(case["rounds"]), *(figure(case[r], ".2f") for r in ratios)])
+        + of_cases(["rounds", *ratios], lambda case: [str(case["rounds"]), *(figure(case[r], ".2f") for r in ratios)])
         + "\nWhere the time of scoring a batch goes:\n\n"
-        + table(PARTS, lambda case: [figure(case["shares of scoring"][part], ".1%") for part in PARTS])
+        + of_cases(PARTS, lambda case: [figure(case["shares of scoring"][part], ".1%") for part in PARTS])
     )
 
 
@@ -352,7 +313,7 @@ def main() -> None:
         rounds = min(options.rounds, OFFICIAL_ON_CPU["rounds"]) if device == "cpu" else options.rounds
         with TemporaryDirectory() as folder:
             cases.append(measure(official_size(device, Path(folder)), rounds))
-    result = {**setting(device), "cases": cases}
+    result = {**setting(device, LIBRARIES, {"scoring / forward": GOAL}), "cases": cases}
     text = to_markdown(result)
     sys.stdout.write(text)
     write_atomically(options.out / f"geneval-{device}.json", to_json(result))
