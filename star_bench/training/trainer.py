@@ -23,7 +23,7 @@ from star_bench.files import to_json, write_atomically
 from star_bench.protocol import digest_of
 from star_bench.reporting.masks import write_masks
 from star_bench.runs.execute import Progress
-from star_bench.runs.run import make_evaluator
+from star_bench.runs.run import choose_device, make_evaluator
 from star_bench.runs.store import locked
 from star_bench.training.actor import Actor
 from star_bench.training.advantage import group_advantages, varies
@@ -66,6 +66,8 @@ class Trainer:
             raise UsageError(f"{recipe.model} is a LoRA, and training adds its own", "train from its base")
         rewarding = [reward.suite for reward in recipe.rewards]
         cards = {name: suites.load(name) for name in (*rewarding, *recipe.evaluation.suites)}
+        if choose_device(device) == "mps":
+            raise UsageError("mps lacks the float64 that rewards are gathered in", "give --device cpu")
         self.local = model_files.locate(self.checkpoint)
         self.accelerator = Accelerator(
             cpu=device == "cpu",

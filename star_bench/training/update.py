@@ -59,15 +59,18 @@ class Updater:
         Raises Diverged, in every process alike, before the parameters are touched.
         """
         transitions = total * len(schedule.trained)
-        sums, largest = torch.zeros(3, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        device = self.accelerator.device
+        # Kept on the device: reading them after every batch would make it wait.
+        sums = torch.zeros(3, dtype=torch.float64, device=device)
+        largest = torch.zeros(1, dtype=torch.float64, device=device)
         for batch in batches(kept, advantages, self.batch_size):
             terms = self._terms(schedule, batch)
             loss = ((terms.policy + self.objective.kl * terms.kl) * batch.valid).sum() / transitions
             self.scaler.scale(loss).backward()
             valid = batch.valid.double()
-            rows = [(term.detach().double() * valid).sum() for term in (terms.policy, terms.kl, terms.clipped)]
-            sums += torch.stack(rows).cpu()
-            largest = torch.maximum(largest, (terms.log_ratio.double() * valid).max().cpu())
+            watched = torch.stack([terms.policy, terms.kl, terms.clipped]).detach().double()
+            sums += (watched * valid).sum(1)
+            largest = torch.maximum(largest, (terms.log_ratio.double() * valid).max())
         self._sum_gradients()
         policy_loss, kl, clipped = (self._reduced(sums, "sum") / transitions).tolist()
         log_ratio = float(self._reduced(largest, "max"))
@@ -118,5 +121,5 @@ class Updater:
 
     def _reduced(self, values: Tensor, how: str) -> Tensor:
         """Over processes: sum or max."""
-        gathered = self.accelerator.gather(values.to(self.accelerator.device)[None])
+        gathered = self.accelerator.gather(values[None])
         return (gathered.sum(0) if how == "sum" else gathered.amax(0)).cpu()
