@@ -98,10 +98,10 @@ def test_each_text_is_encoded_once(sampler: Sampler) -> None:
     assert embeddings[0].tokens.shape == (1, 12 + 20, 32)
 
 
-def test_a_full_cache_forgets_the_oldest(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("star_bench.generation.sampler.CACHED_PROMPTS", 2)
-    assert len(sampler.encode(TEXTS)) == 4
-    assert list(sampler._embeddings) == TEXTS[2:]
+def test_a_full_cache_forgets_the_oldest(sampler: Sampler) -> None:
+    small = Sampler(sampler.pipe, sampler.protocol, cached_prompts=2)
+    assert len(small.encode(TEXTS)) == 4
+    assert list(small._embeddings) == TEXTS[2:]
 
 
 def test_without_guidance_the_negative_prompt_is_not_read(sampler: Sampler) -> None:
