@@ -103,7 +103,7 @@ def free_words(text: str) -> list[Word]:
 
 def _split(text: str) -> Iterator[Word]:
     """Runs of letters and digits, with inner hyphens; without what follows an apostrophe, as in "dog's", "they're"."""
-    for found in re.finditer(r"\b(?<!\w['’])[^\W_]+(?:-[^\W_]+)*", text):
+    for found in re.finditer(r"(?<![^\W_])(?<![^\W_]['’])[^\W_]+(?:-[^\W_]+)*", text):
         yield Word(found[0], *found.span())
 
 

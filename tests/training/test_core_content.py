@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from star_bench import suites
@@ -134,6 +134,9 @@ def test_free_words_are_what_names_and_describes_things(text: str, expected: str
 
 
 @given(st.text(max_size=60))
+@example("_0")
+@example("_'0")
+@example("dog's _x-1_")
 def test_every_text_with_a_letter_or_digit_has_core_words(text: str) -> None:
     words = free_words(text)
     assert bool(words) == any(c.isalnum() for c in text)
