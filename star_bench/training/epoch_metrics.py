@@ -26,15 +26,25 @@ def update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:
     """Means over an epoch's updates, and what the first, on-policy one and the last one say of their ratios; None where no
     group had anything to teach."""
     if not reports:
-        names = ("loss/policy", "kl", "ratio/first_log", "ratio/last_log", "clip_fraction", "grad_norm")
+        names = (
+            "loss/policy",
+            "kl",
+            "ratio/first_log",
+            "ratio/last_log",
+            "clip_fraction",
+            "grad_norm",
+            "updates/overflowed",
+        )
         return dict.fromkeys(names)
+    norms = [report.grad_norm for report in reports if report.grad_norm is not None]
     return {
         "loss/policy": fmean(report.policy_loss for report in reports),
         "kl": fmean(report.kl for report in reports),
         "ratio/first_log": reports[0].log_ratio,
         "ratio/last_log": reports[-1].log_ratio,
         "clip_fraction": reports[-1].clipped,
-        "grad_norm": fmean(report.grad_norm for report in reports),
+        "grad_norm": fmean(norms) if norms else None,
+        "updates/overflowed": len(reports) - len(norms),
     }
 
 

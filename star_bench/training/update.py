@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,13 +22,14 @@ from star_bench.training.velocity import Conditioning
 @dataclass(frozen=True)
 class UpdateReport:
     """Over all transitions of the update, of all processes; means but for log_ratio, the largest absolute value of the
-    log ratios that were clipped, and grad_norm, before clipping."""
+    log ratios that were clipped, and grad_norm, before clipping: None where it overflowed float16, the step was left out and
+    the loss's scale halved."""
 
     policy_loss: float
     kl: float
     log_ratio: float
     clipped: float
-    grad_norm: float
+    grad_norm: float | None
 
 
 class Updater:
@@ -76,12 +78,12 @@ class Updater:
         log_ratio = float(self._reduced(largest, "max"))
         self.scaler.unscale_(self.optimiser)
         norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters, self.max_grad_norm))
-        skipped = self.scaler.is_enabled() and not torch.isfinite(torch.tensor(norm))  # the scaler halves its scale
-        check_update(self.guards, loss=policy_loss, grad_norm=0.0 if skipped else norm, log_ratio=log_ratio)
+        overflowed = self.scaler.is_enabled() and not math.isfinite(norm)
+        check_update(self.guards, loss=policy_loss, grad_norm=0.0 if overflowed else norm, log_ratio=log_ratio)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        return UpdateReport(policy_loss, kl, log_ratio, clipped, norm)
+        return UpdateReport(policy_loss, kl, log_ratio, clipped, None if overflowed else norm)
 
     def _terms(self, schedule: Schedule, batch: Batch) -> Terms:
         asked, index = self.encode(batch.texts), batch.steps + schedule.trained.start
