@@ -36,7 +36,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
-	$(ONE_THREAD) $(BIN)/python -m pytest
+	$(ONE_THREAD) $(BIN)/python -m pytest --hypothesis-profile=ci
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -239,7 +239,12 @@ def test_a_download_asks_for_the_pinned_commit_and_no_pickles(homes: Path) -> No
 
 def test_offline_is_told_in_one_sentence_and_at_once() -> None:
     """A network that swallows everything, the slowest way to be offline."""
-    slow = mock.patch.object(downloads.socket, "create_connection", side_effect=lambda *_: time.sleep(30))
+
+    def swallow(*_: object) -> None:
+        time.sleep(30)
+        raise TimeoutError
+
+    slow = mock.patch.object(downloads.socket, "create_connection", side_effect=swallow)
     start = time.monotonic()
     with slow, pytest.raises(MissingWeights, match=r"can't be reached.*hf auth login.*--model PATH") as missing:
         locate(resolve("sd3.5-medium"))

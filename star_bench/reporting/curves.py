@@ -18,7 +18,8 @@ from scipy.stats import t as student_t  # type: ignore[import-untyped]
 
 from star_bench.errors import UsageError
 from star_bench.files import to_json, write_atomically
-from star_bench.reporting.page import RECONSTRUCTED, Chart, Line, page
+from star_bench.reporting.chart import Chart, Line
+from star_bench.reporting.page import RECONSTRUCTED, page
 from star_bench.reporting.tables import number
 
 INTERVAL = "95 % t-interval of the mean over seeds"

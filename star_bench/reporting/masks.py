@@ -21,7 +21,8 @@ import PIL.ImageFont
 
 from star_bench.files import to_json, write_atomically
 from star_bench.pictures import encode_png
-from star_bench.reporting.page import RECONSTRUCTED, Chart, Line, page
+from star_bench.reporting.chart import Chart, Line
+from star_bench.reporting.page import RECONSTRUCTED, page
 
 COMBINED = "combined"
 """The map that the trainer used; every other name is a word's own map."""

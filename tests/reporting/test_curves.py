@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from star_bench.errors import UsageError
+from star_bench.reporting.chart import Axis, Chart, Line
 from star_bench.reporting.curves import gain, mean_over_seeds, read_training, write_curves
-from star_bench.reporting.page import Axis, Chart, Line
 
 OVERALL = "eval/geneval-miniature/overall"
 Make = Callable[..., Path]
@@ -159,6 +159,8 @@ def test_hostile_names_stay_text(make: Make, tmp_path: Path) -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.booleans())
+@example([0.0, 6.8e-290], True)
+@example([0.0, 5e-324], False)
 def test_every_value_lies_on_its_axis_and_ticks_tell_apart(values: list[float], whole: bool) -> None:
     axis = Axis.over(values, 0, 100, ticks=5, whole=whole).widened()
     assert all(-1e-6 <= axis.at(value) <= 100 + 1e-6 for value in values)
