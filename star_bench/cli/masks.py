@@ -90,6 +90,7 @@ def masks(
     from star_bench.reporting.masks import write_masks
     from star_bench.runs.run import choose_device, make_evaluator
     from star_bench.training import masks as drawing
+    from star_bench.training.rollout import schedule_of
     from star_bench.training.sde import sigmas
 
     drawing.check_kind(allocation)
@@ -107,7 +108,7 @@ def masks(
         loaded.sampler,
         shown,
         allocation=allocation,
-        schedule=drawing.schedule_of(rollout, sigmas(loaded.sampler.pipe.scheduler, rollout.steps)),
+        schedule=schedule_of(rollout, sigmas(loaded.sampler.pipe.scheduler, rollout.steps)),
         rollouts=count,
         seed=seed,
         about={"model": loaded.checkpoint.name},

@@ -37,7 +37,7 @@ def train(
     chosen = recipes.load(recipe, change or ())
     folder = out or Path("trained") / f"{chosen.name}-seed{chosen.seed}"
     if dry_run:
-        from star_bench.training.estimate import dry_run as estimate
+        from star_bench.training.dry_run import dry_run as estimate
 
         print_result(estimate(chosen), as_json)
         return

@@ -21,7 +21,7 @@ from star_bench.training.allocation import AllocationSettings
 from star_bench.training.attention import AttentionCapture
 from star_bench.training.policy import Policy
 from star_bench.training.recipe import Recipe
-from star_bench.training.rollout import Schedule
+from star_bench.training.rollout import Schedule, schedule_of
 from star_bench.training.sde import sigmas
 from star_bench.training.token_positions import TokenPositions
 from star_bench.training.velocity import Conditioning
@@ -102,11 +102,4 @@ class Actor:
 
     def schedule(self, epoch: int) -> Schedule:
         """Which of an epoch's steps are trained is a function of seed and epoch."""
-        rollout = self.recipe.rollout
-        start = 0
-        if rollout.window is not None:
-            last = rollout.steps - rollout.window
-            low, high = (min(last, int(rollout.steps * part)) for part in (rollout.window_from, rollout.window_to))
-            start = int(np.random.default_rng([self.recipe.seed, epoch, 1]).integers(low, high + 1))
-        trained = range(start, start + rollout.trained_steps)
-        return Schedule(self._sigmas, trained, rollout.noise_level, rollout.variant, rollout.window is not None)
+        return schedule_of(self.recipe.rollout, self._sigmas, np.random.default_rng([self.recipe.seed, epoch, 1]))

@@ -68,8 +68,12 @@ class Evaluation:
     ) -> dict[str, Any]:
         everything = evaluator.prompts()
         protocol = merge_protocol(
-            # That of training, whatever the suite's card says.
-            GenerationDefaults(samples=self.settings.samples, guidance_scale=self.actor.policy.guidance_scale),
+            # The guidance of training, whatever the suite's card says.
+            GenerationDefaults(
+                samples=self.settings.samples,
+                steps=self.settings.steps,
+                guidance_scale=self.actor.policy.guidance_scale,
+            ),
             suite_defaults(evaluator.card, self.checkpoint),
             self.checkpoint.generation,
             seed=self.settings.seed,

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusion3Pipeline
-from torch import Tensor
 
 from star_bench import checkpoints, model_files
 from star_bench.checkpoints import Checkpoint
@@ -21,7 +20,7 @@ from star_bench.generation.noise import noise_seed
 from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler, to_uint8
 from star_bench.model_files import LocalCheckpoint
-from star_bench.reporting.masks import COMBINED, MaskRow, MaskSheet
+from star_bench.reporting.mask_sheet import COMBINED, MaskRow, MaskSheet
 from star_bench.runs.plan import merge_protocol
 from star_bench.runs.run import choose_device, choose_dtype
 from star_bench.suites import GenerationDefaults
@@ -29,9 +28,7 @@ from star_bench.training.allocation import KINDS, AllocationSettings, Evidence, 
 from star_bench.training.attention import AttentionCapture
 from star_bench.training.collect import SHUFFLE
 from star_bench.training.recipe import AllocationSettings as AskedAllocation
-from star_bench.training.recipe import RolloutSettings
 from star_bench.training.rollout import Rollout, Schedule, Trajectory, roll_out
-from star_bench.training.sde import Step
 from star_bench.training.token_positions import TokenPositions
 from star_bench.training.velocity import Conditioning, GuidedVelocity
 from star_bench.training.words import CoreTokens
@@ -128,40 +125,6 @@ def check_kind(allocation: AskedAllocation) -> None:
         raise UsageError(f"the map of the allocation {allocation.kind!r} is 1 everywhere", "set allocation.kind=star")
 
 
-def schedule_of(rollout: RolloutSettings, sigmas: Tensor) -> Schedule:
-    """As a training with these settings has it; a window that is drawn anew in each epoch stands at its first place."""
-    if rollout.window is None:
-        return Schedule(sigmas, range(rollout.steps), rollout.noise_level, rollout.variant, ode_elsewhere=False)
-    start = min(rollout.steps - rollout.window, int(rollout.steps * rollout.window_from))
-    trained = range(start, start + rollout.window)
-    return Schedule(sigmas, trained, rollout.noise_level, rollout.variant, ode_elsewhere=True)
-
-
-@dataclass(frozen=True)
-class _Watched(Schedule):
-    """Another schedule's steps, each of them recorded as if it were trained; its noise stays where it is."""
-
-    behaviour: Schedule
-
-    @classmethod
-    def of(cls, schedule: Schedule) -> _Watched:
-        everywhere = range(schedule.steps)
-        return cls(
-            schedule.sigmas, everywhere, schedule.noise_level, schedule.variant, schedule.ode_elsewhere, schedule
-        )
-
-    def step(
-        self,
-        x: Tensor,
-        v: Tensor,
-        index: int | Tensor,
-        *,
-        noise: Tensor | None = None,
-        next_sample: Tensor | None = None,
-    ) -> Step:
-        return self.behaviour.step(x, v, index, noise=noise, next_sample=next_sample)
-
-
 def mask_sheets(
     policy: GuidedVelocity,
     sampler: Sampler,
@@ -241,13 +204,14 @@ class _Maker:
         prompts = [one.prompt] * self.rollouts
         trajectory = roll_out(
             self.policy,
-            _Watched.of(self.schedule),
+            self.schedule,
             Conditioning.of(self.sampler.encode([prompt.text for prompt in prompts])),
             [Rollout(prompt, 0, k) for k, prompt in enumerate(prompts)],
             self.sampler.latent_shape,
             seed=self.seed,
             capture=self.capture,
             positions=None if self.core is None else self.core.positions(prompts),
+            record_all=True,
         )
         pictures = self._pictures(one.prompt, trajectory)
         truths: Sequence[np.ndarray | None] = [None] * self.rollouts

@@ -27,9 +27,10 @@ METRICS = "metrics.jsonl"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
-def write_lora(folder: Path, policy: Policy, base: Checkpoint) -> str:
+def write_lora(folder: Path, policy: Policy, base: Checkpoint, *, steps: int | None = None) -> str:
     """The transformer's LoRA as it stands now, float32, as PEFT's own files; and star-bench.yaml with its licence and the
-    guidance that it was trained under. Returns the weights' sha256."""
+    guidance that it was trained under. steps: that it is meant to be run with, where not the base's. Returns the weights'
+    sha256."""
     state: dict[str, Tensor] = get_peft_model_state_dict(
         policy.transformer, adapter_name=ADAPTER, save_embedding_layers=False
     )
@@ -43,7 +44,7 @@ def write_lora(folder: Path, policy: Policy, base: Checkpoint) -> str:
         "licence": f"that of its base, {base.name}: {base.licence}",
         "licence_url": base.licence_url,
         "commercial": base.commercial,
-        "generation": {"guidance_scale": policy.guidance_scale},
+        "generation": {"guidance_scale": policy.guidance_scale, **({} if steps is None else {"steps": steps})},
     }
     write_atomically(folder / FOLDER_CARD, yaml.safe_dump(card, sort_keys=False).encode())
     return sha256_of(folder / WEIGHTS)
@@ -70,7 +71,7 @@ def register(folder: Path, name: str, file: Path) -> None:
         "licence": trained.licence,
         "licence_url": trained.licence_url,
         "commercial": trained.commercial,
-        "generation": {"guidance_scale": trained.generation.guidance_scale},
+        "generation": trained.generation.model_dump(include={"guidance_scale", "steps"}, exclude_none=True),
         "note": f"Trained here by recipe {said['recipe']}, seed {said['seed']}, {said['epochs']} epochs.",
     }
     Entry.model_validate(entry)

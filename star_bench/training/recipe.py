@@ -157,6 +157,8 @@ class EvaluationSettings(Strict):
     every: int = Field(default=50, ge=1)
     """Epochs; also before the first and after the last one. Chosen here."""
     samples: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    """Denoising steps; None: the suite's or the checkpoint's own. For a checkpoint that is trained to be run with few."""
     limit: int | None = Field(default=None, ge=1)
     """Only so many prompts, taken in turn from each tag."""
     seed: int = Field(default=1000, ge=0)

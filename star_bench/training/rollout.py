@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from star_bench.evaluators.base import Prompt
 from star_bench.generation.noise import image_generator, latent_noise
 from star_bench.training.attention import AttentionCapture
+from star_bench.training.recipe import RolloutSettings
 from star_bench.training.sde import Step, Variant, flow_cps_step, flow_sde_step
 from star_bench.training.velocity import Conditioning, GuidedVelocity
 
@@ -70,9 +72,20 @@ class Schedule:
         )
 
 
+def schedule_of(rollout: RolloutSettings, sigmas: Tensor, rng: np.random.Generator | None = None) -> Schedule:
+    """The steps that these settings train. rng: says where a window stands that is drawn; None: at its first place."""
+    if rollout.window is None:
+        return Schedule(sigmas, range(rollout.steps), rollout.noise_level, rollout.variant, ode_elsewhere=False)
+    last = rollout.steps - rollout.window
+    low, high = (min(last, int(rollout.steps * part)) for part in (rollout.window_from, rollout.window_to))
+    start = low if rng is None else int(rng.integers(low, high + 1))
+    trained = range(start, start + rollout.window)
+    return Schedule(sigmas, trained, rollout.noise_level, rollout.variant, ode_elsewhere=True)
+
+
 @dataclass(frozen=True)
 class Trajectory:
-    """What B rollouts left behind, T trained steps of each.
+    """What B rollouts left behind, T recorded steps of each.
 
     latents: (T + 1, B, C, H, W) float32, before each step and after the last. log_prob: (T, B, H, W), the behaviour
     policy's channel mean. mean: (T, B, C, H, W), its step means, where GRPO-Guard needs them. attention: (T, B, N, S),
@@ -104,10 +117,11 @@ def roll_out(
     positions: Tensor | None = None,
     keep_means: bool = False,
     shared_start: bool = False,
+    record_all: bool = False,
 ) -> Trajectory:
     """Draws the rollouts in one batch. seed: of the epoch. capture and positions (B, S): record the attention to these
-    text tokens, -1 for none, at the trained steps. shared_start: all rollouts of a prompt begin from one noise, so that
-    only the steps' noise tells them apart."""
+    text tokens, -1 for none, at the recorded steps: the trained ones, or with record_all every one. shared_start: all
+    rollouts of a prompt begin from one noise, so that only the steps' noise tells them apart."""
     device = asked.tokens.device
     generators = [image_generator(seed, r.prompt.id, r.k) for r in rollouts]
 
@@ -122,8 +136,8 @@ def roll_out(
     with torch.no_grad():
         for index in range(schedule.steps):
             sigma = schedule.sigmas[index].expand(len(x)).to(device)
-            is_trained = index in schedule.trained
-            if is_trained and capture is not None and positions is not None:
+            is_recorded = record_all or index in schedule.trained
+            if is_recorded and capture is not None and positions is not None:
                 with capture.recording(
                     positions, policy.image_tokens(latent_shape), policy.conditional_rows(len(x))
                 ) as seen:
@@ -132,7 +146,7 @@ def roll_out(
             else:
                 v = policy.velocity(x, sigma, asked)
             step = schedule.step(x, v, index, noise=draw())
-            if is_trained:
+            if is_recorded:
                 latents += [step.next_sample] if latents else [x, step.next_sample]
                 log_prob.append(step.log_prob.mean(1))
                 if keep_means:

@@ -241,7 +241,7 @@ class Trainer:
 
     def _write_lora(self) -> str:
         with self.learner.ema.applied():
-            return write_lora(self.out, self.actor.policy, self.checkpoint)
+            return write_lora(self.out, self.actor.policy, self.checkpoint, steps=self.recipe.evaluation.steps)
 
     def _draw_masks(self) -> None:
         """Of the same prompts, noise and steps in every epoch, so that epochs can be compared."""

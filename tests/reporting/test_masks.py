@@ -18,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from star_bench.reporting.masks import CELL, INFERNO, MaskRow, MaskSheet, Overlap, draw, overlap, write_masks
+from star_bench.reporting.mask_picture import CELL, INFERNO, draw
+from star_bench.reporting.mask_sheet import MaskRow, MaskSheet, Overlap, overlap
+from star_bench.reporting.masks import write_masks
 
 HOSTILE = '../"><script>alert(1)</script>'
 

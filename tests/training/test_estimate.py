@@ -30,7 +30,8 @@ from star_bench.training.architecture import (
     lora_size,
     transformer_flops,
 )
-from star_bench.training.estimate import Estimate, dry_run, estimate
+from star_bench.training.dry_run import dry_run
+from star_bench.training.estimate import Estimate, estimate
 from star_bench.training.policy import Policy
 from star_bench.training.velocity import Conditioning
 

@@ -16,7 +16,7 @@ from star_bench.training.output import register
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    train(folder, "epochs=1")
+    train(folder, "epochs=1", "evaluation.steps=3")
     return folder
 
 
@@ -34,8 +34,15 @@ def test_registered_it_is_one_more_entry_and_the_rest_stays(trained: Path, liste
     entry = checkpoints.entries(listed)["mine"]
     assert entry.base == "miniature"
     assert entry.lora.path == str(trained)
-    assert entry.generation.guidance_scale is not None
+    assert entry.generation.guidance_scale == 1.0
+    assert entry.generation.steps == 3
     assert "star-geneval-mini" in entry.note
+
+
+def test_a_policy_of_few_steps_is_run_with_few(trained: Path) -> None:
+    asked = checkpoints.resolve(str(trained)).generation
+    assert (asked.steps, asked.guidance_scale) == (3, 1.0)
+    assert asked.height == 64  # its base's
 
 
 @pytest.mark.parametrize(

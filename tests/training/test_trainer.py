@@ -164,12 +164,14 @@ def test_a_mix_of_suites_shares_the_epochs_prompts(tmp_path: Path) -> None:
 
 
 def test_evaluates_before_and_after_by_the_suites_own_run(tmp_path: Path) -> None:
-    rows = train(
-        tmp_path, "epochs=1", "evaluation.suites=[geneval-miniature]", "evaluation.limit=6", "evaluation.samples=1"
-    )
+    asked = {"suites": "[geneval-miniature]", "limit": 6, "samples": 1, "steps": 2}
+    rows = train(tmp_path, "epochs=1", *(f"evaluation.{key}={value}" for key, value in asked.items()))
     assert [row["epoch"] for row in rows] == [0, 1]
     assert all(0 <= row["eval/geneval-miniature/overall"] <= 1 for row in rows)
-    assert len(list((tmp_path / "evaluations").glob("*/geneval-miniature/*/results.json"))) == 2
+    runs = [json.loads(path.read_bytes()) for path in (tmp_path / "evaluations").glob("*/*/*/results.json")]
+    assert [(run["suite"], run["protocol"]["steps"], run["protocol"]["samples"]) for run in runs] == [
+        ("geneval-miniature", 2, 1)
+    ] * 2
 
 
 def test_a_model_that_is_not_here_stops_before_anything_is_written(
