@@ -75,7 +75,8 @@ class Cost:
     epoch: float
     """If every group can teach; one whose rewards are all equal costs no update."""
     evaluation_per_image: float | None
-    """Under the protocol of the first evaluation suite, at the guidance of training; None where there is none."""
+    """At the recipe's evaluation steps, else the first suite's or the checkpoint's, at the guidance of training; None
+    where no suite is evaluated."""
 
 
 @dataclass(frozen=True)
