@@ -17,14 +17,13 @@ from rich.console import Console
 from rich.text import Text
 
 from star_bench.errors import Refused, UsageError
+from star_bench.reporting.aggregate_values import aggregate_of, values_of
 from star_bench.reporting.comparable import check_comparable
-from star_bench.reporting.run_files import AggregateEntry, RunFiles, read_run, run_folder
+from star_bench.reporting.run_files import RunFiles, read_run, run_folder
 from star_bench.reporting.tables import licence_marks, number, shortcomings, terminal_table
-from star_bench.statistics.bootstrap import Estimate, PromptValues, estimate
+from star_bench.statistics.bootstrap import Estimate
 from star_bench.statistics.paired import METHOD, paired_difference
 
-ROUNDING = 1e-6
-"""results.json has six decimals."""
 SIDES = ("before", "after")
 
 Paths = tuple[Path, Path]
@@ -196,8 +195,8 @@ def _change(
     unit: str,
     better: Literal["higher", "none"],
 ) -> Change:
-    before, after = (_aggregate(run, aggregate) for run in pair)
-    values = [_values(run, entry) for run, entry in zip(pair, (before, after), strict=True)]
+    before, after = (aggregate_of(run, aggregate) for run in pair)
+    values = [values_of(run, entry) for run, entry in zip(pair, (before, after), strict=True)]
     results = pair[0].results
     return Change(
         role,
@@ -208,31 +207,8 @@ def _change(
         better,
         before.value,
         after.value,
-        paired_difference(*values, of_tags=before.of_tags),
+        paired_difference(*values, of_tags=before.of_tags, limits=results.metric.range),
     )
-
-
-def _aggregate(run: RunFiles, name: str) -> AggregateEntry:
-    found = next((entry for entry in run.results.aggregates if entry.name == name), None)
-    if found is None:
-        raise Refused(f"{run.folder} has no aggregate named {name!r}", "score the run again with this version")
-    return found
-
-
-def _values(run: RunFiles, aggregate: AggregateEntry) -> dict[str, PromptValues]:
-    """By prompt id. Raises Refused where they are not there, or not those that the aggregate was made of."""
-    rows = {
-        name: PromptValues(run.prompts[name].tag, values.get(aggregate.name, []))
-        for name, values in run.values.items()
-        if name in run.prompts
-    }
-    made = estimate(rows.values(), of_tags=aggregate.of_tags).value
-    if (made is None) != (aggregate.value is None) or abs((made or 0) - (aggregate.value or 0)) > ROUNDING:
-        raise Refused(
-            f"{run.folder / 'values.jsonl'} does not give the {aggregate.title} of its results.json",
-            "give the same 'star-bench run' again to summarise it anew",
-        )
-    return rows
 
 
 def _with_interval(difference: Estimate) -> str:

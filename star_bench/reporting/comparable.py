@@ -7,7 +7,8 @@ prompts, under which protocol, and over all of the images.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -17,6 +18,8 @@ from star_bench.reporting.run_files import PromptRow, RunFiles
 
 NONE = "none"
 SHA256 = re.compile(r"[0-9a-f]{64}")
+MOST_NAMES = 4
+"""Differences that a remedy names one by one; of more it names the parts (chosen here)."""
 
 
 class Part(StrEnum):
@@ -53,13 +56,34 @@ def differences(first: RunFiles, second: RunFiles) -> list[Difference]:
     return [found for look in (_metric, _prompts, _protocol, _completeness) for found in look(first, second)]
 
 
-def check_comparable(first: RunFiles, second: RunFiles) -> None:
-    """Raises Refused with the first difference in words, Incomplete where all that keeps them apart is a missing score."""
-    found = next(iter(differences(first, second)), None)
-    if found is not None:
-        kind = Incomplete if found.part is Part.COMPLETENESS else Refused
+def check_comparable(first: RunFiles, second: RunFiles, allow: Collection[str] | None = None) -> list[Difference]:
+    """Returns the differences, all of which `allow` names: by their field ("steps") or their part ("protocol").
+
+    Raises Refused with the first of the others in words, Incomplete where all that keeps the runs apart is a missing
+    score. allow: None where nothing can be waived, so that the remedy does not speak of it.
+    """
+    found = differences(first, second)
+    left = [each for each in found if not waived(each, allow or ())]
+    if left:
+        kind = Incomplete if left[0].part is Part.COMPLETENESS else Refused
         names = f"{first.folder} and {second.folder}"
-        raise kind(f"{names} can't be compared, because {found.words}", REMEDIES[found.part])
+        remedy = REMEDIES[left[0].part] + (
+            "" if allow is None else f", or compare them all the same with {_allow(left)}"
+        )
+        raise kind(f"{names} can't be compared, because {left[0].words}", remedy)
+    return found
+
+
+def waived(found: Difference, allow: Collection[str]) -> bool:
+    """Whether `allow` names this difference."""
+    return found.part.value in allow or found.field in allow
+
+
+def _allow(left: Sequence[Difference]) -> str:
+    """The options that waive all of these."""
+    fields = dict.fromkeys(each.field for each in left)
+    names = fields if len(fields) <= MOST_NAMES else dict.fromkeys(each.part.value for each in left)
+    return " ".join(f"--allow {shlex.quote(name)}" for name in names)
 
 
 def _shown(value: Any) -> str:

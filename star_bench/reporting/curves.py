@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, ValidationError
-from scipy.stats import t as student_t  # type: ignore[import-untyped]
+from scipy.stats import t as student_t
 
 from star_bench.errors import UsageError
 from star_bench.files import to_json, write_atomically

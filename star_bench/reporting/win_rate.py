@@ -26,7 +26,8 @@ def win_rate(first: Path, second: Path) -> dict[str, Any]:
         assert mine.value is not None and yours.value is not None  # comparable runs are complete
         won = 0.5 if mine.value == yours.value else float(yours.value > mine.value)
         duels.setdefault(mine.prompt.id, []).append(won)
-    found = estimate(PromptValues(a.prompts[name].tag, values) for name, values in duels.items())
+    rows = (PromptValues(a.prompts[name].tag, values) for name, values in duels.items())
+    found = estimate(rows, limits=(0, 1))
     return {
         "measure": f"pairwise win rate of {b.results.model.name} over {a.results.model.name}",
         **asdict(found),

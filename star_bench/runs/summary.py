@@ -11,7 +11,7 @@ from star_bench import licences
 from star_bench.evaluators.base import Aggregate, Evaluator, Score, Status
 from star_bench.runs.plan import Plan
 from star_bench.runs.store import Key
-from star_bench.statistics.bootstrap import METHOD, PromptValues, estimate
+from star_bench.statistics.bootstrap import METHOD, PromptValues, Range, estimate
 
 SCHEMA = 1
 
@@ -36,8 +36,8 @@ def _named(aggregate: Aggregate) -> dict[str, Any]:
     return {"name": aggregate.name, "title": aggregate.title, "of_tags": aggregate.of_tags}
 
 
-def _row(values: Iterable[PromptValues], *, of_tags: bool) -> dict[str, Any]:
-    return _rounded(dataclasses.asdict(estimate(values, of_tags=of_tags)))
+def _row(values: Iterable[PromptValues], limits: Range, *, of_tags: bool = False) -> dict[str, Any]:
+    return _rounded(dataclasses.asdict(estimate(values, of_tags=of_tags, limits=limits)))
 
 
 def _scores(plan: Plan, rows: dict[Key, dict[str, Any]]) -> dict[Key, Score]:
@@ -60,11 +60,14 @@ def summarise(plan: Plan, evaluator: Evaluator, rows: dict[Key, dict[str, Any]],
     """results.json. Images without a score are in no mean and in `counts`; `complete` says that there are none."""
     scores = _scores(plan, rows)
     counts = Counter(score.status.value for score in scores.values())
-    aggregates = [{**_named(a), **_row(_per_prompt(plan, scores, a), of_tags=a.of_tags)} for a in evaluator.aggregates]
+    limits = plan.metric.range
+    aggregates = [
+        {**_named(a), **_row(_per_prompt(plan, scores, a), limits, of_tags=a.of_tags)} for a in evaluator.aggregates
+    ]
     images = Aggregate("image_mean", "image mean")
     per_prompt = _per_prompt(plan, scores, images)
     tags = [
-        {"tag": tag, **_row((p for p in per_prompt if p.tag == tag), of_tags=False)}
+        {"tag": tag, **_row((p for p in per_prompt if p.tag == tag), limits)}
         for tag in dict.fromkeys(p.tag for p in plan.prompts)
         if tag
     ]

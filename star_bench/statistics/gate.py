@@ -1,0 +1,70 @@
+"""Has a checkpoint become worse? One-sided tests of a paired difference against a margin.
+
+Two questions with opposite burdens of proof. NO_REGRESSION fails where the checkpoint is shown to be worse, so a small
+suite lets much pass; NON_INFERIOR passes only where it is shown not to be worse, so a small suite stops much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from scipy import stats
+
+from star_bench.statistics.bootstrap import PromptValues, Range, spread
+
+ALPHA = 0.05  # the share of false alarms (NO_REGRESSION) or of worse checkpoints let pass (NON_INFERIOR); chosen here
+
+
+class Rule(StrEnum):
+    """What a checkpoint must do to pass."""
+
+    NO_REGRESSION = "no-regression"
+    NON_INFERIOR = "non-inferior"
+
+
+METHODS = {
+    Rule.NO_REGRESSION: "fails where a one-sided test shows the difference to be below minus the margin",
+    Rule.NON_INFERIOR: "passes where a one-sided test shows the difference to be above minus the margin",
+}
+
+
+def p_value(
+    rule: Rule,
+    changes: Sequence[PromptValues],
+    *,
+    margin: float,
+    of_tags: bool = False,
+    limits: Range = (None, None),
+    identical: bool = False,
+) -> float | None:
+    """One-sided p of the rule's null hypothesis: for NO_REGRESSION that the mean of `changes` is at least -margin, for
+    NON_INFERIOR that it is at most -margin. Student's t, clustered and stratified as `bootstrap.spread`.
+
+    changes: after - before, prompt by prompt (`paired.changes`). limits: the lowest and the highest that a change can be.
+    identical: both runs are of the same pictures, so a difference of nothing is no luck. None where nothing can be
+    said: no prompts, or a tag with a single one.
+    """
+    found = spread(changes, of_tags=of_tags)
+    if found is None or found.fewest < 2:
+        return None
+    above = found.value + margin
+    if found.standard_error:
+        t = above / found.standard_error
+        tail = stats.t.cdf if rule is Rule.NO_REGRESSION else stats.t.sf
+        return float(tail(t, found.degrees))
+    if rule is Rule.NO_REGRESSION:
+        return 1.0 if above >= -1e-12 else 0.0
+    if above <= 1e-12 and not (identical and above >= -1e-12):
+        return 1.0
+    if identical:
+        return 0.0
+    return _missed(found.value, above, limits) ** (found.fewest * found.tags)
+
+
+def _missed(value: float, above: float, limits: Range) -> float:
+    """No prompt differed from another. The share of prompts that would have to be unlike them, and lose all they can, to
+    bring the mean down by `above`: the chance that one prompt is not of those.
+    """
+    lowest = limits[0]
+    return 1.0 if lowest is None or value <= lowest else 1.0 - min(1.0, above / (value - lowest))
