@@ -24,6 +24,12 @@ class StarBenchError(Exception):
         super().__init__(f"{problem}: {remedy}.")
 
 
+class GateFailed(StarBenchError):
+    """A checkpoint did not pass the gate (exit 1)."""
+
+    exit_code = 1
+
+
 class UsageError(StarBenchError):
     """The command, or a file the user wrote, can't be understood (exit 2)."""
 

@@ -27,8 +27,10 @@ def disk_error(path: Path, error: OSError) -> DiskError:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, synced: bool = True) -> Iterator[Path]:
     """A path beside `path` to write to; it is synced and renamed at the end, and removed if anything goes wrong.
+
+    synced=False leaves it to the system when the content reaches the disk: for what can be made again.
 
     Raises DiskError, which names the path, when the disk is full or the folder can't be written.
     """
@@ -36,8 +38,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        if synced:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException as error:
         with suppress(OSError):
@@ -47,9 +50,10 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Readers see the old file or the new one, never a part. Raises DiskError, which names the path."""
-    with replacing(path) as partial:
+def write_atomically(path: Path, content: bytes, *, synced: bool = True) -> None:
+    """Readers see the old file or the new one, never a part. synced: as `replacing` says. Raises DiskError, which names
+    the path."""
+    with replacing(path, synced=synced) as partial:
         partial.write_bytes(content)
 
 

@@ -110,7 +110,7 @@ def test_wheel_holds_the_whole_package(wheel: zipfile.ZipFile) -> None:
     inside = set(wheel.namelist())
     assert {path.relative_to(ROOT).as_posix() for path in files_below(PACKAGE)} <= inside
     assert "star_bench/py.typed" in inside
-    assert {"run.html.j2", "run.css", "run.js"} <= {Path(n).name for n in inside if "/reporting/templates/" in n}
+    assert {"run.html.j2", "run.css", "viewer.js"} <= {Path(n).name for n in inside if "/reporting/templates/" in n}
 
 
 def test_wheel_holds_checkpoints_and_suites_byte_for_byte(wheel: zipfile.ZipFile) -> None:

@@ -14,9 +14,14 @@ import typer
 
 from star_bench import __version__
 from star_bench.cli import geneval, ocr, prompts
+from star_bench.cli.compare import compare
+from star_bench.cli.export import export, verify
+from star_bench.cli.gate import gate
 from star_bench.cli.masks import localise, masks
 from star_bench.cli.output import Device, Json, print_result
+from star_bench.cli.power import power
 from star_bench.cli.prompts import PromptsDir
+from star_bench.cli.replicate import replicate
 from star_bench.cli.train import curves, register, train
 from star_bench.cli.watch import PanelPairs, watch
 from star_bench.cli.wins import wins
@@ -58,6 +63,7 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many prompts; marked as a subset.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Height and width in pixels.")] = None,
     prompts_dir: PromptsDir = None,
     seed: Annotated[int, typer.Option(min=0, help="Seeds every image's noise.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward; no image depends on it.")] = 8,
@@ -82,6 +88,7 @@ def run(
         limit=limit,
         steps=steps,
         guidance_scale=guidance,
+        size=size,
         seed=seed,
         batch_size=batch_size,
         device=device,
@@ -147,6 +154,12 @@ def list_things(
 
 app.command(cls=PanelPairs)(watch)
 app.command()(wins)
+app.command()(compare)
+app.command()(export)
+app.command()(verify)
+app.command()(gate)
+app.command()(power)
+app.command()(replicate)
 app.command()(train)
 app.command()(curves)
 app.command()(register)
@@ -170,7 +183,9 @@ def doctor(device: Device = "auto", as_json: Json = False) -> None:
 def build(
     out: Annotated[Path, typer.Option(help="Where the weights are written.")] = Path("miniature-weights"),
     world: Annotated[str, typer.Option(help="small (a CPU can learn it) or large (wants a GPU).")] = "small",
-    part: Annotated[list[str] | None, typer.Option(help="Only vae, generator, detector or clip; repeatable.")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="Only vae, generator, detector, clip or signs; repeatable.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     work: Annotated[Path, typer.Option(help="Where unfinished training is kept.")] = Path(".miniature-build"),
     device: Device = "auto",

@@ -21,13 +21,15 @@ from star_bench.errors import UsageError
 from star_bench.evaluators.geneval.color import OpenClipColorJudge
 from star_bench.evaluators.geneval.detection.detector import TransformersDetector
 from star_bench.files import to_json, write_atomically
-from star_bench.miniature import accuracy, clip, detector, generator, vae
+from star_bench.miniature import accuracy, clip, detector, generator, signs, vae
 from star_bench.miniature.card import markdown, sizes
 from star_bench.miniature.scenes import WORLDS, World
 from star_bench.progress import quiet_libraries
 from star_bench.runs.run import choose_device
 
 PARTS = ("vae", "generator", "detector", "clip")
+SIGNS = "signs"
+"""Made from a finished generator, and only where it is asked for."""
 SEED_OFFSETS = {"vae": 0, "generator": 0, "detector": 7, "clip": 0}
 """Added to the build's seed (chosen here). The shipped weights are those of seed 0."""
 RECIPES = {"vae": vae.RECIPE, "generator": generator.RECIPE, "detector": detector.RECIPE, "clip": clip.RECIPE}
@@ -91,6 +93,11 @@ def _describe(world: World, seed: int, work: Path, weights: Path, measured: dict
     }
 
 
+def _write_folder_card(folder: Path) -> None:
+    card = {"licence": "Apache-2.0", "commercial": "yes", "generation": generator.SAMPLING}
+    write_atomically(folder / FOLDER_CARD, yaml.safe_dump(card, sort_keys=False).encode())
+
+
 def build(out: Path, *, world: str, parts: Sequence[str] | None, seed: int, work: Path, device: str) -> None:
     """Trains the named parts (all by default), each where it was left off, and writes `out`.
 
@@ -102,8 +109,8 @@ def build(out: Path, *, world: str, parts: Sequence[str] | None, seed: int, work
         raise UsageError(f"there is no world named {world!r}", did_you_mean(world, WORLDS))
     wanted = tuple(parts or PARTS)
     for part in wanted:
-        if part not in PARTS:
-            raise UsageError(f"the miniature has no part named {part!r}", did_you_mean(part, PARTS))
+        if part not in (*PARTS, SIGNS):
+            raise UsageError(f"the miniature has no part named {part!r}", did_you_mean(part, (*PARTS, SIGNS)))
     place, kept, chosen = WORLDS[world], work / world, torch.device(choose_device(device))
     seeds = {part: seed + offset for part, offset in SEED_OFFSETS.items()}
     kept.mkdir(parents=True, exist_ok=True)
@@ -115,8 +122,13 @@ def build(out: Path, *, world: str, parts: Sequence[str] | None, seed: int, work
     if "generator" in wanted:
         model = generator.train(place, coder, kept, seed=seeds["generator"], device=chosen)
         save_pipeline(model.pipeline(coder), out / "pipeline")
-        card = {"licence": "Apache-2.0", "commercial": "yes", "generation": generator.SAMPLING}
-        write_atomically(out / "pipeline" / FOLDER_CARD, yaml.safe_dump(card, sort_keys=False).encode())
+        _write_folder_card(out / "pipeline")
+    if SIGNS in wanted:
+        if not (out / "pipeline" / "model_index.json").exists():
+            raise UsageError(f"{out} holds no generator to teach signs", "build the part generator first")
+        speller, coder = signs.train(place, out / "pipeline", kept, seed=seed, device=chosen)
+        save_pipeline(speller.pipeline(coder), out / SIGNS)
+        _write_folder_card(out / SIGNS)
     if "detector" in wanted:
         detector.save(detector.train(place, kept, seed=seeds["detector"], device=chosen), out / "detector")
     if "clip" in wanted:

@@ -7,6 +7,7 @@ spelled. It stops before the model is good, so that reinforcement learning has s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from star_bench.miniature.fit import Recipe, fit
-from star_bench.miniature.scenes import World, random_scene
-from star_bench.miniature.tokenizers import CLIP_LENGTH, T5_LENGTH, clip_tokenizer, t5_tokenizer
+from star_bench.miniature.scenes import Scene, World, random_scene
+from star_bench.miniature.tokenizers import T5_LENGTH, clip_tokenizer, t5_tokenizer
 from star_bench.miniature.vae import to_pixels
 
 RECIPE = Recipe(steps=6500, batch=32, adam_lr=1.5e-3, muon_lr=0.02, stop=5700)
@@ -56,18 +57,21 @@ trained one, since T5's padding is not masked."""
 
 
 class Generator(nn.Module):
-    """The trained parts: transformer, two CLIP text encoders, T5 encoder; tokenizers and scheduler beside them."""
+    """The trained parts: transformer, two CLIP text encoders, T5 encoder; tokenizers and scheduler beside them.
 
-    def __init__(self) -> None:
+    spells: its CLIP has capitals, as `clip_tokenizer` says.
+    """
+
+    def __init__(self, *, spells: bool = False) -> None:
         super().__init__()
-        self.clip_tokenizer, self.t5_tokenizer = clip_tokenizer(), t5_tokenizer()
+        self.clip_tokenizer, self.t5_tokenizer = clip_tokenizer(spells=spells), t5_tokenizer()
         clip = CLIPTextConfig(
             vocab_size=len(self.clip_tokenizer),
             hidden_size=WIDTH // 2,
             intermediate_size=WIDTH,
             num_hidden_layers=2,
             num_attention_heads=2,
-            max_position_embeddings=CLIP_LENGTH,
+            max_position_embeddings=self.clip_tokenizer.model_max_length,
             projection_dim=WIDTH // 2,
             bos_token_id=self.clip_tokenizer.bos_token_id,
             eos_token_id=self.clip_tokenizer.eos_token_id,
@@ -106,8 +110,8 @@ class Generator(nn.Module):
         self.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
 
     def text(self, captions: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
-        """(B, CLIP_LENGTH + T5_LENGTH, WIDTH) embeddings and (B, WIDTH) pooled, as the stock pipeline makes them."""
-        ids = self.clip_tokenizer(captions, padding="max_length", truncation=True, max_length=CLIP_LENGTH)["input_ids"]
+        """(B, length of CLIP + T5_LENGTH, WIDTH) embeddings and (B, WIDTH) pooled, as the stock pipeline makes them."""
+        ids = self.clip_tokenizer(captions, padding="max_length", truncation=True)["input_ids"]
         clip_ids = torch.tensor(ids, device=device)
         outputs = [e(clip_ids, output_hidden_states=True) for e in (self.text_encoder, self.text_encoder_2)]
         clip = torch.cat([o.hidden_states[-2] for o in outputs], dim=-1)
@@ -136,22 +140,50 @@ def stratified_times(rng: np.random.Generator, count: int, device: torch.device)
     return torch.sigmoid(1.2 * torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)) + 0.5)
 
 
+Draw = Callable[[World, np.random.Generator, str], Scene]
+"""A scene of a kind."""
+
+
+def draw(world: World, rng: np.random.Generator, kind: str) -> Scene:
+    """What the shipped generator was trained on."""
+    return random_scene(world, rng, kind, name_colors=NAMED_COLORS)
+
+
 def train(world: World, vae: AutoencoderKL, folder: Path, *, seed: int, device: torch.device) -> Generator:
     """Trains all parts together on latents of the frozen VAE."""
     torch.manual_seed(seed)
     model = Generator()
+    teach(model, world, vae, folder, "generator", RECIPE, MIX, draw, seed=seed, device=device)
+    return model
+
+
+def teach(
+    model: Generator,
+    world: World,
+    vae: AutoencoderKL,
+    folder: Path,
+    name: str,
+    recipe: Recipe,
+    mix: Mapping[str, float],
+    scene: Draw,
+    *,
+    seed: int,
+    device: torch.device,
+) -> None:
+    """Trains `model` in place by flow matching on scenes that `scene` draws, of kinds in the shares of `mix`.
+
+    name: of the checkpoint and the curve in `folder`.
+    """
     vae.to(device).eval().requires_grad_(False)
-    kinds, shares = list(MIX), list(MIX.values())
+    kinds, shares = list(mix), list(mix.values())
 
     def loss(rng: np.random.Generator, count: int) -> Tensor:
-        scenes = [
-            random_scene(world, rng, str(k), name_colors=NAMED_COLORS) for k in rng.choice(kinds, count, p=shares)
-        ]
-        captions = ["" if rng.random() < EMPTY_CAPTIONS else scene.caption for scene in scenes]
+        scenes = [scene(world, rng, str(k)) for k in rng.choice(kinds, count, p=shares)]
+        captions = ["" if rng.random() < EMPTY_CAPTIONS else each.caption for each in scenes]
         sigma = stratified_times(rng, count, device)
         with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             with torch.no_grad():
-                latents = vae.encode(to_pixels([scene.image for scene in scenes]).to(device)).latent_dist.mode()
+                latents = vae.encode(to_pixels([each.image for each in scenes]).to(device)).latent_dist.mode()
             clean = (latents.float() - vae.config.shift_factor) * vae.config.scaling_factor
             noise = torch.randn(clean.shape, device=device)
             level = sigma.view(-1, 1, 1, 1)
@@ -165,5 +197,4 @@ def train(world: World, vae: AutoencoderKL, folder: Path, *, seed: int, device: 
             )[0]
         return F.mse_loss(velocity.float(), noise - clean)
 
-    fit("generator", model, loss, RECIPE, folder, seed=seed, device=device)
-    return model
+    fit(name, model, loss, recipe, folder, seed=seed, device=device)

@@ -6,7 +6,7 @@ A scene is a pure function of a numpy generator and a World. The grammar of the 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -223,6 +223,13 @@ def draw_sign(image: np.ndarray, text: str) -> None:
     left = (size // wide - len(text)) // 2 * wide
     for i, char in enumerate(text):
         _blend(image, letter(char, wide, high), left + i * wide, top)
+
+
+def blank_sign(scene: Scene) -> Scene:
+    """The same sign with nothing on it; the caption still says what should be there."""
+    image = scene.image.astype(np.float32)
+    draw_sign(image, "")
+    return replace(scene, image=_finish(image))
 
 
 def sign_row(text: str) -> dict[str, Any]:

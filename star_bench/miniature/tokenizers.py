@@ -1,12 +1,15 @@
 """Tokenizers of the miniature, built in code: whole words for CLIP, words and bytes for T5.
 
 The words of signs are in neither vocabulary. CLIP sees "unknown"; T5 spells them byte by byte, so a sign can
-only be drawn by spelling.
+only be drawn by spelling. The CLIP of the miniature of signs spells as well: it has a position for each letter, which T5
+has not.
 """
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+import string
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from star_bench.evaluators.geneval.prompts import COLORS, NUMBERS, plural
@@ -14,6 +17,8 @@ from star_bench.miniature.sprites import DRAWINGS
 
 CLIP_LENGTH = 14
 """The longest caption has 11 words; start and end stand around them."""
+SPELLING_CLIP_LENGTH = 16
+"""A sign of seven capitals has 15 tokens."""
 T5_LENGTH = 16
 """The longest caption has 12 tokens; a sign of seven capitals has 14."""
 
@@ -27,13 +32,21 @@ WORDS: tuple[str, ...] = (
 """Every word of every caption but for the quoted ones."""
 
 
-def clip_tokenizer() -> PreTrainedTokenizerFast:
-    """Lower-case whole words between start and end; anything else is one unknown token."""
+def clip_tokenizer(*, spells: bool = False) -> PreTrainedTokenizerFast:
+    """Lower-case whole words between start and end; anything else is one unknown token.
+
+    spells: capitals are letters, each a token, behind the vocabulary that there is without.
+    """
     special = ["<|pad|>", "<|startoftext|>", "<|unknown|>", "<|endoftext|>"]
-    vocabulary = {token: i for i, token in enumerate([*special, '"', *WORDS])}
+    letters = string.ascii_uppercase if spells else ""
+    vocabulary = {token: i for i, token in enumerate([*special, '"', *WORDS, *letters])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    words = pre_tokenizers.Whitespace()
+    if spells:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Split(Regex("[A-Z]"), "isolated")])
+    else:
+        tokenizer.normalizer = normalizers.Lowercase()
+        tokenizer.pre_tokenizer = words
     ends = [(token, vocabulary[token]) for token in ("<|startoftext|>", "<|endoftext|>")]
     tokenizer.post_processor = processors.TemplateProcessing("<|startoftext|> $A <|endoftext|>", special_tokens=ends)
     return PreTrainedTokenizerFast(
@@ -42,7 +55,7 @@ def clip_tokenizer() -> PreTrainedTokenizerFast:
         eos_token="<|endoftext|>",
         unk_token="<|unknown|>",
         pad_token="<|pad|>",
-        model_max_length=CLIP_LENGTH,
+        model_max_length=SPELLING_CLIP_LENGTH if spells else CLIP_LENGTH,
     )
 
 

@@ -136,7 +136,9 @@ def _compare(before: RunFiles, after: RunFiles, allow: Collection[str]) -> Compa
     waived = check_comparable(before, after, allow)
     pairs = _pairs(before, after)
     if not pairs:
-        raise Incomplete(f"{before.folder} and {after.folder} have no scored image in common", "let both runs finish first")
+        raise Incomplete(
+            f"{before.folder} and {after.folder} have no scored image in common", "let both runs finish first"
+        )
     a, b = before.results.metric.range, after.results.metric.range
     limits = a if a == b else (None, None)
     identical = all(_same_picture(pair) for pair in pairs)

@@ -15,7 +15,9 @@ from markupsafe import Markup
 
 from star_bench.reporting import tables
 from star_bench.reporting.gallery import Card
+from star_bench.reporting.histogram import Histogram, histogram
 from star_bench.reporting.run_files import Interval, Results
+from star_bench.reporting.viewer import viewer_data
 
 TEMPLATES = Path(__file__).parent / "templates"
 RECONSTRUCTED = (
@@ -70,6 +72,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # `tojson` escapes what could end a script element; without spaces a long list is a fifth shorter.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters["number"] = tables.number
     environment.tests["link"] = _is_link
     return environment
@@ -80,14 +84,14 @@ def _counted(words: Sequence[str]) -> list[tuple[str, int]]:
     return list(Counter(words).items())
 
 
-def page(template: str, values: Mapping[str, Any], *, styles: Sequence[str] = (), script: str = "") -> str:
-    """A template that extends base.html.j2 as HTML. styles follow base.css; script is a file's name, "" for none.
+def page(template: str, values: Mapping[str, Any], *, styles: Sequence[str] = (), scripts: Sequence[str] = ()) -> str:
+    """A template that extends base.html.j2 as HTML. styles follow base.css; scripts run as one, in their order.
 
     All values are text to the page: the template escapes them, and the page's policy runs no script but its own even
     if that failed.
     """
     css, css_source = _inline("base.css", *styles)
-    js, js_source = _inline(script) if script else (Markup(""), "'none'")
+    js, js_source = _inline(*scripts) if scripts else (Markup(""), "'none'")
     # 'self' means nothing to some browsers when a page is opened as a file, so file: is named as well.
     policy = (
         f"default-src 'none'; img-src 'self' file:; style-src {css_source}; script-src {js_source}; "
@@ -114,11 +118,25 @@ def render(results: Results, cards: Sequence[Card]) -> str:
         "published": [list(zip(row, numeric, strict=True)) for row in tables.cells(published)],
         "published_caption": tables.PUBLISHED_CAPTION,
         "cards": cards,
+        "images": viewer_data(cards),
+        "histogram": _histogram(results, cards),
         "tags": _counted([card.tag for card in cards if card.tag]),
         "verdicts": _counted([card.verdict for card in sorted(cards, key=_verdict_order)]),
         "has_boxes": any(card.detections for card in cards),
+        "has_masks": any(detection.mask for card in cards for detection in card.detections),
+        "is_ranked": any(card.rank and card.rank.of > 1 for card in cards),
     }
-    return page("run.html.j2", values, styles=["run.css"], script="run.js")
+    return page("run.html.j2", values, styles=["run.css", "gallery.css", "viewer.css"], scripts=SCRIPTS)
+
+
+SCRIPTS = ("overlay.js", "details.js", "viewer.js", "gallery.js")
+
+
+def _histogram(results: Results, cards: Sequence[Card]) -> Histogram | None:
+    """None where images pass or fail: the shares in the table say it all."""
+    if any(card.verdict in ("passed", "failed") for card in cards):
+        return None
+    return histogram([card.value for card in cards if card.value is not None], *results.metric.range)
 
 
 VERDICTS = ("passed", "failed", "scored")

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from star_bench.errors import Refused, UsageError
+from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Status
 from star_bench.runs.store import read_rows
 from star_bench.suites import Commercial
@@ -287,6 +287,16 @@ def read_results(run_dir: Path) -> Results:
 
 def _rows(path: Path, model: type[Entry]) -> list[Entry]:
     return [_check(model, row, f"{path}, line {number}") for number, row in enumerate(read_rows(path), start=1)]
+
+
+def read_finished(path: Path) -> RunFiles:
+    """The run that a user means by `path`. Raises what `run_folder` and `read_run` raise, but Incomplete for a run that has
+    no results yet: to a gate that is a verdict on the run and no slip of the user.
+    """
+    folder = run_folder(path)
+    if not (folder / "results.json").exists():
+        raise Incomplete(f"{folder} has no results", "let 'star-bench run' finish this run first")
+    return read_run(folder)
 
 
 def read_run(run_dir: Path) -> RunFiles:

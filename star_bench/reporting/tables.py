@@ -127,7 +127,7 @@ def to_json(frame: pd.DataFrame) -> str:
     return json.dumps(records, indent=2, allow_nan=False) + "\n"
 
 
-def _escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text from prompts, cards and models must not become Markdown structure or HTML."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for mark in "\\`*[]|":
@@ -138,21 +138,23 @@ def _escaped(text: str) -> str:
 def to_markdown(frame: pd.DataFrame) -> str:
     """A pipe table, numbers to the right."""
     right = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
-    rows = [[_escaped(str(name)) for name in frame.columns], ["---:" if r else "---" for r in right]]
-    rows += [[_escaped(cell) for cell in row] for row in cells(frame)]
+    rows = [[escape_markdown(str(name)) for name in frame.columns], ["---:" if r else "---" for r in right]]
+    rows += [[escape_markdown(cell) for cell in row] for row in cells(frame)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def report_markdown(results: Results) -> str:
     """report.md: notices, measures, published numbers, protocol and provenance."""
-    parts = [f"# {_escaped(results.model.name)} on {_escaped(results.title)}\n"]
-    parts += [f"> **{_escaped(notice)}**\n" for notice in notices(results)]
-    parts += [to_markdown(measure_frame(results)), f"*{_escaped(caption(results))}*\n"]
+    parts = [f"# {escape_markdown(results.model.name)} on {escape_markdown(results.title)}\n"]
+    parts += [f"> **{escape_markdown(notice)}**\n" for notice in notices(results)]
+    parts += [to_markdown(measure_frame(results)), f"*{escape_markdown(caption(results))}*\n"]
     if results.published:
         parts += ["## Published numbers\n", to_markdown(published_frame(results)), f"*{PUBLISHED_CAPTION}*\n"]
     parts.append("## Protocol and provenance\n")
     for title, facts in provenance(results).items():
-        lines = "".join(f"- {_escaped(key)}: {_escaped(value) or ABSENT}\n" for key, value in facts.items())
+        lines = "".join(
+            f"- {escape_markdown(key)}: {escape_markdown(value) or ABSENT}\n" for key, value in facts.items()
+        )
         parts.append(f"### {title}\n\n{lines}")
     return "\n".join(parts)
 

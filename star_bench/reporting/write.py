@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from star_bench.files import write_atomically
-from star_bench.reporting import tables
+from star_bench.reporting import latex, tables
 from star_bench.reporting.gallery import Card, cards
 from star_bench.reporting.page import render
 from star_bench.reporting.run_files import Results, read_run
@@ -24,7 +24,7 @@ def _bytes(text: str) -> bytes:
 
 
 def write_report(run_dir: Path, out: Path) -> Path:
-    """Writes images/, results.csv, results.json, report.md and index.html into `out`; returns index.html's path.
+    """Writes a run's report into `out`: images/, thumbnails/, tables and index.html, whose path it returns.
 
     The page comes last, so that it never names a picture that is not there. Raises UsageError for a run that
     did not finish, Refused for one that can't be trusted, and DiskError for a file that can't be written.
@@ -33,12 +33,15 @@ def write_report(run_dir: Path, out: Path) -> Path:
     shown: list[Card] = []
     for card in cards(run):
         if card.picture:
-            write_atomically(out / card.picture.name, card.picture.png)
+            for name, content in card.picture.files.items():
+                # A report can be made again at will, so thousands of pictures need not wait for the disk.
+                write_atomically(out / name, content, synced=False)
         # The page needs a picture's name and size; thousands of pictures need not stay in memory.
-        shown.append(replace(card, picture=card.picture and replace(card.picture, png=b"")))
+        shown.append(replace(card, picture=card.picture and replace(card.picture, png=b"", thumbnail=b"")))
     tidy = tables.tidy_frame(run.results)
     write_atomically(out / "results.csv", _bytes(tables.to_csv(tidy)))
     write_atomically(out / "results.json", _bytes(tables.to_json(tidy)))
+    write_atomically(out / "results.tex", _bytes(latex.run_table(run.results)))
     write_atomically(out / "report.md", _bytes(tables.report_markdown(run.results)))
     write_atomically(out / "index.html", _bytes(render(run.results, shown)))
     return out / "index.html"

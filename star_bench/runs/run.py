@@ -37,6 +37,8 @@ class Options:
     limit: int | None = None
     steps: int | None = None
     guidance_scale: float | None = None
+    size: int | None = None
+    """Height and width, pixels."""
     seed: int = 0  # chosen here
     batch_size: int = 8  # chosen here: no image depends on it
     device: str = "auto"
@@ -87,7 +89,13 @@ def make_evaluator(card: SuiteCard, device: str) -> Evaluator:
 
 
 def _given(options: Options) -> GenerationDefaults:
-    return GenerationDefaults(samples=options.samples, steps=options.steps, guidance_scale=options.guidance_scale)
+    return GenerationDefaults(
+        samples=options.samples,
+        steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        height=options.size,
+        width=options.size,
+    )
 
 
 def prepare(options: Options) -> Prepared:

@@ -1,32 +1,13 @@
-"""Has a checkpoint become worse? One-sided tests of a paired difference against a margin.
-
-Two questions with opposite burdens of proof. NO_REGRESSION fails where the checkpoint is shown to be worse, so a small
-suite lets much pass; NON_INFERIOR passes only where it is shown not to be worse, so a small suite stops much.
-"""
+"""Has a checkpoint become worse? A one-sided test of a paired difference against a margin."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 from scipy import stats
 
 from star_bench.statistics.bootstrap import PromptValues, Range, spread
-
-ALPHA = 0.05  # the share of false alarms (NO_REGRESSION) or of worse checkpoints let pass (NON_INFERIOR); chosen here
-
-
-class Rule(StrEnum):
-    """What a checkpoint must do to pass."""
-
-    NO_REGRESSION = "no-regression"
-    NON_INFERIOR = "non-inferior"
-
-
-METHODS = {
-    Rule.NO_REGRESSION: "fails where a one-sided test shows the difference to be below minus the margin",
-    Rule.NON_INFERIOR: "passes where a one-sided test shows the difference to be above minus the margin",
-}
+from star_bench.statistics.rule import Rule
 
 
 def p_value(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.ExifTags
@@ -25,20 +25,26 @@ if TYPE_CHECKING:
     from conftest import Run
 
 
+SCRIPTS = 2
+"""Elements of that name: the page's own script, and the images' data, which run nothing."""
+
+
 class Page(HTMLParser):
-    """Every element with its attributes, and the text of each card, script and style."""
+    """Every element with its attributes, the text of each card and style, the scripts that run, and the images' data."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.cards: list[str] = []
-        self.raw: dict[str, list[str]] = {"script": [], "style": []}
+        self.raw: dict[str, list[str]] = {"script": [], "style": [], "data": []}
         self.open = ""
         self.feed(path.read_text(encoding="utf-8"))
+        (data,) = self.raw["data"]
+        self.images: list[dict[str, Any]] = json.loads(data)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        self.open = tag
+        self.open = "data" if dict(attrs).get("type") == "application/json" else tag
         if tag == "article":
             self.cards.append("")
 
@@ -61,7 +67,7 @@ def test_the_folder_holds_every_file_and_nothing_half_written(run: Run) -> None:
     index = write_report(run.folder, run.folder / "report")
     names = {path.relative_to(index.parent).as_posix() for path in index.parent.rglob("*") if path.is_file()}
     pictures = {f"images/{i:05d}/0.png" for i in {*range(18)} - {run.failed["missing"], run.failed["corrupt"]}}
-    assert names == pictures | {"index.html", "report.md", "results.csv", "results.json"}
+    assert names == pictures | {"index.html", "report.md", "results.csv", "results.json", "results.tex"}
     source, copy = run.folder / "images/00000/0.png", index.parent / "images/00000/0.png"
     assert copy.read_bytes() == source.read_bytes()
 
@@ -77,7 +83,7 @@ def test_hostile_prompts_are_shown_as_text_and_add_no_element_or_handler(run: Ru
     page = report(run)
     for text, shown in zip(run.hostile, page.cards, strict=False):
         assert text in shown
-    assert len(page.of("script")) == 1
+    assert len(page.of("script")) == SCRIPTS
     assert len(page.of("img")) == 16
     assert not [key for _, attrs in page.elements for key in attrs if key.startswith("on") or key == "style"]
     assert {attrs["href"] for attrs in page.of("a") if "javascript" in (attrs["href"] or "")} == set()
@@ -90,7 +96,7 @@ def test_hostile_rows_stay_data(run: Run, place: str) -> None:
         for row in (run.samples[0], run.scores[0]):
             row["prompt_id"] = hostile
     page = report(run)
-    assert len(page.of("script")) == 1
+    assert len(page.of("script")) == SCRIPTS
     assert all(re.fullmatch(r"images/[\w-]+/0\.png", attrs["src"] or "") for attrs in page.of("img"))
 
 
@@ -129,8 +135,9 @@ def test_verdicts_reasons_and_boxes(run: Run) -> None:
     assert "1.0000" in page.cards[0]
     assert "failed" in page.cards[2]
     assert "expected no" in page.cards[2]
-    boxes = sum(len(row["detail"].get("detections", [])) for row in run.scores)
-    assert len(page.of("rect")) == 2 * boxes
+    for row, image in zip(run.scores, page.images, strict=True):
+        seen = row["detail"].get("detections", [])
+        assert [each["box"] for each in image.get("detections", [])] == [each["box"] for each in seen]
 
 
 def test_a_graded_metric_scores_and_its_details_are_listed(run: Run) -> None:
@@ -138,9 +145,9 @@ def test_a_graded_metric_scores_and_its_details_are_listed(run: Run) -> None:
     run.scores[0].update(value=21.53, detail={"cosine": 0.21534, "read": ["HELO", "<b>"], "nested": {"a": [1]}})
     run.scores[1]["detail"] = {"detections": [{"class": "cup", "box": [1, 2]}], "reason": None}
     page = report(run)
-    for text in ("scored", "21.5300", "0.2153", "HELO, <b>", '{"a": [1]}'):
-        assert text in page.cards[0]
-    assert '"box": [1, 2]' in page.cards[1]
+    assert "scored" in page.cards[0] and "21.5300" in page.cards[0]
+    assert page.images[0]["facts"] == [["cosine", "0.2153"], ["read", "HELO, <b>"], ["nested", '{"a": [1]}']]
+    assert '"box": [1, 2]' in dict(page.images[1]["facts"])["detections"]
 
 
 def test_a_subset_of_foreign_images_says_so_on_the_page(run: Run) -> None:

@@ -79,3 +79,9 @@ class OpenClipColorJudge:
             prototypes = torch.stack([self._prototype(name) for name in names[start : start + BATCH]])
             rows.append(torch.einsum("nd,ncd->nc", embedded, prototypes).cpu().numpy())
         return np.concatenate(rows)
+
+    def shares(self, votes: np.ndarray) -> np.ndarray:
+        """(N, colours) cosine similarities as probabilities, at the temperature that the model was trained to."""
+        logits = self.model.logit_scale.exp().item() * votes
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        return odds / odds.sum(1, keepdims=True)

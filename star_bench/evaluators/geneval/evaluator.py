@@ -24,6 +24,7 @@ from star_bench.evaluators.base import (
     training_ids,
 )
 from star_bench.evaluators.geneval.filtering import COUNTING_THRESHOLD, MAX_OBJECTS, THRESHOLD, keep
+from star_bench.evaluators.geneval.mask import encode
 from star_bench.evaluators.geneval.metadata import training_rows
 from star_bench.evaluators.geneval.official_results import ResultRow, to_line
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, COLORS, OFFICIAL, Vocabulary, generate, official
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 
 VERSION = "2"
 """Raise it with any change that can change a verdict."""
+VOTE_DIGITS = 3
+"""Decimals of a colour's share that are kept; a share that rounds to nothing is left out (chosen here)."""
+
+
+Votes = dict[str, float]
+"""Colour -> its share of the vote, in [0, 1]; the winner first."""
 
 
 class PromptOptions(Strict):
@@ -184,7 +191,10 @@ class GenEval(Evaluator):
         detections, found = self._find(images, prompts)
         asked = [needs_color(prompt.metadata, kept) for prompt, kept in zip(prompts, found, strict=True)]
         colors = self._colors(images, detections, asked)
-        return [_score(p.metadata, kept, named) for p, kept, named in zip(prompts, found, colors, strict=True)]
+        return [
+            _score(prompt.metadata, seen.masks, kept, votes)
+            for prompt, seen, kept, votes in zip(prompts, detections, found, colors, strict=True)
+        ]
 
     def _find(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> tuple[list[Detections], list[Found]]:
         """Of each picture all detections above its prompt's threshold, and those that the verdict looks at."""
@@ -199,8 +209,8 @@ class GenEval(Evaluator):
 
     def _colors(
         self, images: Sequence[Image], detections: Sequence[Detections], asked: Sequence[list[DetectedObject]]
-    ) -> list[dict[int, str]]:
-        """Of each picture, the colours of the objects asked for, by their row among its detections."""
+    ) -> list[dict[int, Votes]]:
+        """Of each picture, how the objects asked for were voted on, by their row among its detections."""
         if not any(asked):
             return [{} for _ in asked]
         from star_bench.evaluators.geneval.color import crop
@@ -211,8 +221,14 @@ class GenEval(Evaluator):
             for thing in things
         ]
         names = [thing.name for things in asked for thing in things]
-        votes = iter(self._color_judge.votes(names, crops).argmax(1))
-        return [{thing.index: self.vocabulary.colors[next(votes)] for thing in things} for things in asked]
+        votes = self._color_judge.votes(names, crops)
+        colors = self.vocabulary.colors
+        each = iter(
+            # The sort is stable: of equal similarities the first wins, as in an argmax.
+            {colors[c]: round(float(share[c]), VOTE_DIGITS) for c in np.argsort(-similarity, kind="stable")}
+            for similarity, share in zip(votes, self._color_judge.shares(votes), strict=True)
+        )
+        return [{thing.index: next(each) for thing in things} for things in asked]
 
     def exports(self, judged: Iterable[Judged]) -> dict[str, str]:
         """results.jsonl, as the official evaluator writes it; a picture without a score can't stand in it."""
@@ -238,28 +254,35 @@ def _rows_of(classes: Container[str], found: Found) -> list[int]:
     return [thing.index for name, objects in found.items() if name in classes for thing in objects]
 
 
-def _score(metadata: dict[str, Any], found: Found, colors: dict[int, str]) -> Score:
+def _winner(votes: Votes) -> str:
+    return next(iter(votes))
+
+
+def _score(metadata: dict[str, Any], masks: np.ndarray, found: Found, votes: dict[int, Votes]) -> Score:
     def color_of(objects: Sequence[DetectedObject]) -> list[str]:
-        return [colors[thing.index] for thing in objects]
+        return [_winner(votes[thing.index]) for thing in objects]
 
     verdict, strictly = judge(metadata, found, color_of), judge_strictly(metadata, found, color_of)
-    seen = [
-        {
-            "class": thing.name,
-            "score": thing.score,
-            "box": thing.box.tolist(),
-            **({"color": colors[thing.index]} if thing.index in colors else {}),
-        }
-        for objects in found.values()
-        for thing in objects
-    ]
     detail = {
         "reason": verdict.reason,
         "strict": strictly.correct,
         "partial": strictly.credit,
-        "detections": seen,
+        "detections": [
+            _seen(thing, masks[thing.index], votes.get(thing.index)) for objects in found.values() for thing in objects
+        ],
     }
     return Score(float(verdict.correct), Status.OK, detail)
+
+
+def _seen(thing: DetectedObject, mask: np.ndarray, votes: Votes | None) -> dict[str, Any]:
+    """A detection for the record. mask bool (H, W); votes are those of an object whose colour was judged."""
+    seen: dict[str, Any] = {"class": thing.name, "score": thing.score, "box": thing.box.tolist()}
+    if (stored := encode(mask, thing.box)) is not None:
+        seen["mask"] = stored
+    if votes:
+        seen["color"] = _winner(votes)
+        seen["votes"] = {color: share for color, share in votes.items() if share}
+    return seen
 
 
 def _result_row(judged: Judged) -> ResultRow:

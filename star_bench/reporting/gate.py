@@ -1,0 +1,284 @@
+"""The gate: may this checkpoint go on, or did it get worse? A verdict for people, for programs and for CI."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+from star_bench.errors import Refused, UsageError
+from star_bench.reporting.aggregate_values import values_of
+from star_bench.reporting.comparable import Part
+from star_bench.reporting.comparison import Comparison, compare
+from star_bench.reporting.run_files import PublishedEntry, RunFiles
+from star_bench.reporting.tables import licence_marks, shortcomings
+from star_bench.statistics import bootstrap, gate, multiple, paired
+from star_bench.statistics.bootstrap import Estimate, PromptValues, estimate, spread
+from star_bench.statistics.power import POWER
+from star_bench.statistics.rule import ALPHA, METHODS, Rule
+
+
+class Verdict(StrEnum):
+    """INCOMPLETE: there is not enough to judge by, which is no pass."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One measure against its baseline.
+
+    p: one-sided, of the rule's null hypothesis, corrected where there are several checks; like passed None where nothing
+    can be decided. smallest: the smallest worsening that would probably have been found, in units of the metric.
+    """
+
+    kind: Literal["aggregate", "tag"]
+    title: str
+    before: float
+    after: float
+    difference: Estimate
+    p: float | None
+    smallest: float | None
+    passed: bool | None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What was asked, what was found and what follows. baseline: a run's model, or who printed a number, in words."""
+
+    suite: str
+    model: str
+    baseline: str
+    metric: str
+    unit: str
+    rule: Rule
+    margin: float
+    checks: tuple[Check, ...]
+    incomplete: str
+    """Why there can be no verdict; empty where there is one."""
+    notices: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.incomplete or not self.checks or any(check.passed is None for check in self.checks):
+            return Verdict.INCOMPLETE
+        return Verdict.PASSED if all(check.passed for check in self.checks) else Verdict.FAILED
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """How each number was made."""
+        several = len(self.checks) > 1 and self.rule is Rule.NO_REGRESSION
+        corrected = f"; corrected over {len(self.checks)} checks by {multiple.METHOD}" if several else ""
+        return {
+            "rule": f"{self.rule.value}: {METHODS[self.rule]} (margin {self.margin:g}, p at most {ALPHA:g})",
+            "p": f"one-sided, Student's t with the {bootstrap.STANDARD_ERROR}{corrected}",
+            "difference": paired.METHOD,
+            "smallest": f"worsening that the test finds with probability {POWER:g}, uncorrected",
+        }
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, and what it rests on."""
+        what = f"{self.model} on {self.suite} against {self.baseline}"
+        match self.verdict:
+            case Verdict.INCOMPLETE:
+                why = self.incomplete or "a tag has a single prompt, so that nothing is known of chance"
+                return f"INCOMPLETE: {what}: {why}"
+            case Verdict.FAILED:
+                return f"FAILED: {what}: {self._worse()}"
+            case Verdict.PASSED:
+                return f"PASSED: {what}: {self._fine()}"
+
+    def _worse(self) -> str:
+        named = ", ".join(f"{c.title} {c.difference.value:+.4f}" for c in self.checks if not c.passed)
+        if self.rule is Rule.NON_INFERIOR:
+            return f"not shown to be within {self.margin:g} of it or better ({named})"
+        return f"worse by more than {self.margin:g} ({named})" if self.margin else f"worse ({named})"
+
+    def _fine(self) -> str:
+        if self.rule is Rule.NON_INFERIOR:
+            return f"shown to be better, or worse by less than {self.margin:g}"
+        smallest = self.checks[0].smallest
+        seen = f"; a worsening of {smallest:.4f} would probably have been found" if smallest else ""
+        return f"no worsening beyond {self.margin:g} shown{seen}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        checks = [
+            {**asdict(c), "difference": c.difference.value, "low": c.difference.low, "high": c.difference.high}
+            for c in self.checks
+        ]
+        return {
+            "verdict": self.verdict.value,
+            "sentence": self.sentence,
+            "suite": self.suite,
+            "model": self.model,
+            "baseline": self.baseline,
+            "metric": self.metric,
+            "rule": self.rule.value,
+            "margin": self.margin,
+            "alpha": ALPHA,
+            "checks": checks,
+            "methods": self.methods,
+            "notices": list(self.notices),
+        }
+
+
+def against_run(
+    run: RunFiles,
+    baseline: RunFiles,
+    *,
+    rule: Rule,
+    margin: float,
+    each_tag: bool = False,
+    allow: Collection[str] = (),
+) -> Gate:
+    """The headline, and with `each_tag` every tag, against a run of the same suite.
+
+    Raises UsageError for a margin that the rule can't use, and Refused for runs that can't be compared, unless `allow`
+    names the reason; a missing score makes the gate incomplete instead.
+    """
+    _check_margin(rule, margin)
+    found = compare(baseline, run, [*allow, Part.COMPLETENESS])
+    lost = [each for each in found.waived if each.part is Part.COMPLETENESS]
+    incomplete = "; ".join(each.words for each in lost if each.part not in allow and each.field not in allow)
+    checks = [] if incomplete else _paired_checks(found, rule, margin, each_tag)
+    return _gate(run, baseline.results.model.name, rule, margin, checks, incomplete, found.notices)
+
+
+def against_published(
+    run: RunFiles, entry: PublishedEntry, *, rule: Rule, margin: float, each_tag: bool = False
+) -> Gate:
+    """The headline, and with `each_tag` the tags that were printed too, against a number that somebody published.
+
+    A printed number has no interval, so only this run's chance is reckoned with. Raises UsageError as `against_run`, and
+    for a subset of the suite's prompts, whose number is not the same.
+    """
+    _check_margin(rule, margin)
+    results = run.results
+    if results.subset:
+        raise UsageError(
+            f"{run.folder} has {results.subset.limit} of {results.subset.of} prompts, and {entry.source} had all",
+            "run the whole suite",
+        )
+    counts = results.counts
+    incomplete = "" if results.is_complete else f"{counts.ok} of {counts.planned} images have a score"
+    said = f"its protocol ({entry.protocol}) and metric ({entry.metric or 'not stated'}) were not checked against this run's"
+    notices = [
+        f"PUBLISHED NUMBER: {entry.source}; {said}",
+        *shortcomings(results),
+        *licence_marks(results.ledger),
+    ]
+    checks = [] if incomplete else _published_checks(run, entry, rule, margin, each_tag)
+    return _gate(run, f"{entry.model} as published", rule, margin, checks, incomplete, notices)
+
+
+def _check_margin(rule: Rule, margin: float) -> None:
+    if margin < 0 or (rule is Rule.NON_INFERIOR and margin == 0):
+        least = "above 0, since no run can show that there is no worsening at all" if margin == 0 else "0 or more"
+        raise UsageError(f"{rule.value} can't be judged with a margin of {margin:g}", f"give a --margin {least}")
+
+
+def _gate(
+    run: RunFiles,
+    baseline: str,
+    rule: Rule,
+    margin: float,
+    checks: Sequence[Check],
+    incomplete: str,
+    notices: Sequence[str],
+) -> Gate:
+    results = run.results
+    return Gate(
+        suite=results.suite,
+        model=results.model.name,
+        baseline=baseline,
+        metric=results.metric.identity,
+        unit=results.metric.unit,
+        rule=rule,
+        margin=margin,
+        checks=tuple(_decided(checks, rule)),
+        incomplete=incomplete,
+        notices=tuple(notices),
+    )
+
+
+def _paired_checks(found: Comparison, rule: Rule, margin: float, each_tag: bool) -> list[Check]:
+    tags = [row for row in found.rows if row.kind == "tag"] if each_tag else []
+    low, high = found.limits
+    limits = (None, None) if low is None or high is None else (low - high, high - low)
+    out = []
+    for row in (found.headline, *tags):
+        p = gate.p_value(
+            rule, row.changes, margin=margin, of_tags=row.of_tags, limits=limits, identical=found.identical
+        )
+        assert row.before is not None and row.after is not None  # complete runs have values
+        smallest = _smallest(row.changes, row.of_tags)
+        out.append(Check(row.kind, row.title, row.before, row.after, row.difference, p, smallest, None))
+    return out
+
+
+def _published_checks(run: RunFiles, entry: PublishedEntry, rule: Rule, margin: float, each_tag: bool) -> list[Check]:
+    headline = run.results.aggregates[0]
+    out = [
+        _printed(
+            "aggregate", headline.title, entry.value, headline.of_tags, values_of(run, headline), run, rule, margin
+        )
+    ]
+    for tag, value in entry.tags.items() if each_tag else ():
+        mine: dict[str, list[float]] = {}
+        for image in run.images:
+            if image.prompt.tag == tag and image.value is not None:
+                mine.setdefault(image.prompt.id, []).append(image.value)
+        if not mine:
+            raise Refused(f"{run.folder} has no tag named {tag!r}, which {entry.source} has", "leave --each-tag out")
+        values = {name: PromptValues(tag, found) for name, found in mine.items()}
+        out.append(_printed("tag", tag, value, False, values, run, rule, margin))
+    return out
+
+
+def _printed(
+    kind: Literal["aggregate", "tag"],
+    title: str,
+    value: float,
+    of_tags: bool,
+    measured: Mapping[str, PromptValues],
+    run: RunFiles,
+    rule: Rule,
+    margin: float,
+) -> Check:
+    """One measure against its printed value."""
+    low, high = run.results.metric.range
+    limits = (None, None) if low is None or high is None else (low - value, high - value)
+    moved = [PromptValues(prompt.tag, [v - value for v in prompt.values]) for prompt in measured.values()]
+    found = estimate(moved, of_tags=of_tags, limits=limits, scale="identity")
+    assert found.value is not None  # complete runs have values
+    p = gate.p_value(rule, moved, margin=margin, of_tags=of_tags, limits=limits)
+    return Check(kind, title, value, value + found.value, found, p, _smallest(moved, of_tags), None)
+
+
+def _smallest(moved: Sequence[PromptValues], of_tags: bool) -> float | None:
+    """What the uncorrected one-sided test finds with probability POWER; None where the data give no measure of chance."""
+    found = spread(moved, of_tags=of_tags)
+    if found is None or found.fewest < 2 or not found.standard_error:
+        return None
+    return (found.quantile(1 - ALPHA) + found.quantile(POWER)) * found.standard_error
+
+
+def _decided(checks: Sequence[Check], rule: Rule) -> list[Check]:
+    """With p-values corrected and verdicts. That none of several has become worse takes a correction; that each of them
+    is shown not to be worse takes none, since all must be.
+    """
+    p_values = {str(i): check.p for i, check in enumerate(checks) if check.p is not None}
+    if rule is Rule.NO_REGRESSION:
+        p_values = multiple.holm(p_values)
+    out = []
+    for i, check in enumerate(checks):
+        p = p_values.get(str(i))
+        shown = p is not None and p <= ALPHA
+        passed = None if p is None else shown if rule is Rule.NON_INFERIOR else not shown
+        out.append(replace(check, p=p, passed=passed))
+    return out
