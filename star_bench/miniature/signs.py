@@ -38,8 +38,9 @@ STAGES = (
     Stage("order", Recipe(steps=2600, batch=32, adam_lr=1.125e-3, muon_lr=0.015), 0.70, 0.0, 22),
     Stage("empty", Recipe(steps=500, batch=32, adam_lr=5.25e-4, muon_lr=0.007, decay=0.5), 0.70, 0.5, 33),
 )
-"""Chosen here. About 55 minutes on one core. The second stage brought little over the first: right letters by place went from
-42, 49, 29, 48 % to 42, 48, 32, 47 % (14 steps, guidance 4; chance is 27 %)."""
+"""Chosen here; about 55 minutes on one core. The second stage brought little over the first: right letters by place went
+from 42, 49, 29, 48 % to 42, 48, 32, 47 % (14 steps, guidance 4; chance is 27 %).
+"""
 
 
 def mix(signs: float) -> dict[str, float]:
