@@ -15,7 +15,7 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A B [C]...",
+            metavar="RUN",
             help="Runs, the baseline first: their directories, or a model's folder, runs/<model>, with runs of suites.",
         ),
     ],
