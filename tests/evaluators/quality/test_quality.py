@@ -261,8 +261,8 @@ def test_a_run_records_identities_and_a_page_shows_numbers_only(
     pairs = [mean_distance(blobs[:2]), mean_distance(blobs[1:])]
     assert diversity["value"] == pytest.approx(np.mean(pairs), abs=1e-6)
     text = page.read_text()
-    assert "<dt>Sharpness</dt>" in text
-    assert "<dt>features</dt>" not in text and not any(blob[:20] in text for blob in blobs)
+    assert '"Sharpness"' in text
+    assert '"features"' not in text and not any(blob[:20] in text for blob in blobs)
 
 
 def test_one_image_per_prompt_has_no_diversity(tmp_path: Path, judges: dict[str, Any], pictures: Any) -> None:
