@@ -80,7 +80,9 @@ def _choose(suite: str, candidates: Sequence[Sequence[RunFiles]], allow: Collect
         runs for runs in itertools.product(*candidates) if len({run.folder.resolve() for run in runs}) == len(runs)
     ]
     if not combinations:
-        raise UsageError(f"a run of {suite} is named twice ({candidates[0][0].folder})", "name each run once")
+        folders = [run.folder.resolve() for runs in candidates for run in runs]
+        twice = next(folder for folder in folders if folders.count(folder) > 1)
+        raise UsageError(f"a run of {suite} is named twice ({twice})", "name each run once")
     if len(combinations) == 1:
         return combinations[0]
     fitting = [runs for runs in combinations if _fit(runs, ())] or [runs for runs in combinations if _fit(runs, allow)]
