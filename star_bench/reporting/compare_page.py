@@ -11,7 +11,7 @@ from star_bench.reporting.chart import Axis
 from star_bench.reporting.compare_runs import SuiteComparison
 from star_bench.reporting.comparison import METHODS, Comparison, Row
 from star_bench.reporting.comparison_tables import each, metrics, p_columns
-from star_bench.reporting.comparison_words import direction, flips_line, interval, moved, p_text, sentence, signed
+from star_bench.reporting.comparison_words import flips_line, interval, moved, p_text, sentence, signed
 from star_bench.reporting.gallery import Card
 from star_bench.reporting.page import Scale, page
 from star_bench.reporting.pair_cards import MOST_UNCHANGED, PairCard, verdict_words
@@ -19,6 +19,7 @@ from star_bench.reporting.run_files import Results
 from star_bench.reporting.viewer import viewer_data
 
 SCRIPTS = ("overlay.js", "details.js", "pairs.js", "gallery.js")
+WAYS = {"": "", "better": "risen", "worse": "fallen", "higher": "moved", "lower": "moved"}
 STYLES = ("run.css", "gallery.css", "viewer.css", "compare.css")
 
 
@@ -99,8 +100,8 @@ def _bar(comparison: Comparison, row: Row, *, alone: bool = False) -> dict[str, 
         "difference": signed(row.difference.value),
         "interval": interval(row),
         "p_values": [(head, p_text(getattr(row, name))) for name, head in p_columns(comparison).items()],
-        "moved": moved(comparison, row),
-        "way": {1: "risen", -1: "fallen", 0: ""}[direction(row)],
+        # Its colour: a description that moved is neither good nor bad.
+        "way": WAYS[moved(comparison, row)],
         "estimate": row.difference,
         "scale": Scale(-end, end),
         "end": end,

@@ -207,3 +207,14 @@ def test_the_folders_name_tells_runs_apart_and_holds_no_path(pair: Any) -> None:
     names = [folder_name(compare_paths(pair(model="../a b/c", steps=steps))) for steps in (14, 15)]
     assert names[0] != names[1] and all(name.startswith("compare-before-..-a-b-c-") for name in names)
     assert not any("/" in name for name in names)
+
+
+def test_a_description_that_moved_is_coloured_as_neither_good_nor_bad(
+    made: Made, kinds: dict[str, Any], tab: Tab, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).uniform(0.4, 0.6, (10, 2))
+    before = made(values, kind=kinds["panel"], contrast=0.1)
+    after = made(values + 0.05, kind=kinds["panel"], contrast=0.2, model="after")
+    tab.open(written(tmp_path / "out", before, after))
+    rows = tab.js("[...document.querySelectorAll('.differences tbody tr')].map((row) => row.className.split(' ')[1])")
+    assert rows[:2] == ["risen", "moved"]
