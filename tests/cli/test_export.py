@@ -120,7 +120,7 @@ def test_the_other_forms(cli: Cli, run: Path) -> None:
     assert yaml.safe_load(card.stdout.split("---")[1])["model-index"][0]["name"] == "miniature", card.stderr
     said = ("--organisation", "Example Lab", "--relationship", "first_party", "--model-id", "example/miniature")
     record = cli("export", run, "--as", "every-eval-ever", *said)
-    assert json.loads(record.stdout)["schema_version"] == "0.2.2", record.stderr
+    assert json.loads(record.stdout)["schema_version"] == "0.3.0", record.stderr
 
 
 @pytest.mark.parametrize(

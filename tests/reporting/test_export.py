@@ -86,7 +86,7 @@ def test_metadata_of_a_run_that_is_not_whole_says_so_beside_the_number(run: Run)
     assert all("INCOMPLETE" in each.metric_name for each in found)
 
 
-# Facts of Every Eval Ever's eval.schema.json, version 0.2.2.
+# Facts of Every Eval Ever's eval.schema.json, version 0.3.0.
 REQUIRED = {
     *("schema_version", "evaluation_id", "retrieved_timestamp", "source_metadata"),
     *("model_info", "eval_library", "evaluation_results"),
@@ -99,7 +99,7 @@ OF_RESULT = {"evaluation_name", "source_data", "metric_config", "score_details"}
 def check_schema(record: dict[str, Any]) -> None:
     """Every rule of the schema that a record of ours can break."""
     assert record.keys() >= REQUIRED and record.keys() <= KNOWN
-    assert record["schema_version"] == "0.2.2" and record["retrieved_timestamp"].isdigit()
+    assert record["schema_version"] == "0.3.0" and record["retrieved_timestamp"].isdigit()
     assert record["source_metadata"].keys() >= OF_SOURCE
     assert record["source_metadata"]["source_type"] in ("documentation", "evaluation_run")
     assert record["source_metadata"]["evaluator_relationship"] in (

@@ -1,4 +1,4 @@
-"""A record for the EvalEval coalition's Every Eval Ever: https://github.com/evaleval/every_eval_ever, schema 0.2.2.
+"""A record for the EvalEval coalition's Every Eval Ever: https://github.com/evaleval/every_eval_ever, schema 0.3.0.
 
 Written for language models, so what has no place of its own there stands in its additional_details, whose values are
 strings. Nothing is invented: what the schema requires and no run knows is asked of the user, what it allows to be
@@ -19,7 +19,7 @@ from star_bench.reporting.run_files import AggregateEntry, Interval, Results
 from star_bench.reporting.tables import notices
 from star_bench.runs.manifest import Manifest
 
-SCHEMA_VERSION = "0.2.2"
+SCHEMA_VERSION = "0.3.0"
 HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@.*)?")
 LEVEL = re.compile(r"(?P<percent>\d+(\.\d+)?) %")
 UNKNOWN = "unknown"
