@@ -17,7 +17,7 @@ from star_bench.cli import geneval, ocr, prompts
 from star_bench.cli.compare import compare
 from star_bench.cli.export import export, verify
 from star_bench.cli.gate import gate
-from star_bench.cli.masks import localise, masks
+from star_bench.cli.masks import localise, masks, run_masks
 from star_bench.cli.output import Device, Json, print_result
 from star_bench.cli.power import power
 from star_bench.cli.prompts import PromptsDir
@@ -164,6 +164,7 @@ app.command()(train)
 app.command()(curves)
 app.command()(register)
 app.command()(masks)
+app.command("run-masks")(run_masks)
 
 
 @app.command()

@@ -97,10 +97,7 @@ def masks(
     quiet_libraries()
     asked = GenerationDefaults(samples=count, steps=rollout.steps, guidance_scale=rollout.guidance_scale)
     loaded = drawing.load_policy(name, asked, base=base, seed=seed, device=device)
-    if missing := [block for block in allocation.blocks if block not in range(loaded.blocks)]:
-        raise UsageError(
-            f"{loaded.checkpoint.name} has no block {missing[0]}", f"give --blocks, from 0 to {loaded.blocks - 1}"
-        )
+    drawing.check_blocks(loaded, allocation)
     evaluators = [make_evaluator(card, choose_device(device)) for card in cards]
     shown = drawing.find_prompts(texts, evaluators, lambda message: typer.echo(f"star-bench: {message}", err=True))
     sheets = drawing.mask_sheets(
@@ -123,6 +120,61 @@ def masks(
     elif known:
         print_result([_overlap_row(*each) for each in known], as_json=False)
     typer.echo(f"report: {page}", err=True)
+
+
+def run_masks(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's directory.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="Allocation as in this recipe; a name or the path of a YAML file.")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.")
+    ] = None,
+    blocks: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Joint blocks, from 0. By default the recipe's; without one, 9.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the run's checkpoint lies now; by default where the run had it.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the pictures of so many prompts.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward; no map depends on it.")] = 8,
+    device: Device = "auto",
+    reports: Annotated[Path, typer.Option(help="Where the run's report is.")] = Path("reports"),
+    as_json: Json = False,
+) -> None:
+    """Draw the allocation maps of a run's own pictures, step by step, into its report."""
+    from star_bench.cards import parse
+    from star_bench.progress import RichProgress, quiet_libraries
+    from star_bench.reporting.run_files import read_finished, run_folder
+    from star_bench.reporting.write import folder_name, write_report
+    from star_bench.runs.manifest import read_manifest
+    from star_bench.training import recipe as recipes
+
+    if recipe is None and change:
+        raise UsageError("--set changes a recipe and none is given", "give --recipe")
+    told = [f"allocation.blocks=[{blocks}]"] if blocks else []
+    if recipe:
+        allocation = recipes.load(recipe, [*(change or ()), *told]).allocation
+    else:
+        read = {"blocks": blocks.split(",")} if blocks else {}
+        allocation = parse(recipes.AllocationSettings, {"kind": "star", **read}, "--blocks")
+    folder = run_folder(run)
+    finished, manifest = read_finished(folder), read_manifest(folder)
+    wanted = set(list(finished.prompts)[:limit])
+
+    # From here on torch is needed.
+    from star_bench.training.run_maps import draw_run, load_run
+
+    quiet_libraries()
+    loaded = load_run(manifest, model=model, device=device)
+    images = [image for image in finished.images if image.prompt.id in wanted]
+    with RichProgress() as bar:
+        count = draw_run(finished, loaded, allocation, images=images, batch_size=batch_size, bar=bar)
+    page = write_report(folder, reports / folder_name(finished.results))
+    result = {"run": str(folder), "images": len(images), "with maps": count, "report": str(page)}
+    if as_json:
+        print_result(result, as_json=True)
+    typer.echo(f"{count} of {len(images)} pictures have maps\nreport: {page}", err=True)
 
 
 def _overlap_row(prompt: str, found: dict[str, Any]) -> dict[str, Any]:

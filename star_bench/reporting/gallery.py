@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from star_bench.evaluators.base import Status
@@ -12,6 +12,7 @@ from star_bench.reporting.alignment import Stretch, alignment_of
 from star_bench.reporting.detections import Detection, detections_of
 from star_bench.reporting.ranks import Rank, ranks
 from star_bench.reporting.run_files import Results, RunFiles, RunImage
+from star_bench.reporting.step_maps import Strip, read_step_maps, read_strip
 from star_bench.reporting.tables import number
 from star_bench.reporting.thumbnails import Picture, read_picture
 
@@ -40,6 +41,8 @@ class Card:
     alignment: tuple[Stretch, ...]
     detections: tuple[Detection, ...]
     facts: tuple[tuple[str, str], ...]
+    strip: Strip | None = None
+    """Its allocation maps, where the run has them."""
 
     @property
     def score(self) -> str:
@@ -93,8 +96,11 @@ def cards(run: RunFiles) -> Iterator[Card]:
     """
     binary = is_binary(run)
     ranked = [None] * len(run.images) if binary or not _is_ranked(run.results) else ranks(run.images)
+    maps = read_step_maps(run)
     for image, rank in zip(run.images, ranked, strict=True):
-        yield card_of(run, image, binary=binary, rank=rank)
+        card = card_of(run, image, binary=binary, rank=rank)
+        strip = read_strip(run, maps, (image.prompt.id, image.k)) if maps and card.picture else None
+        yield replace(card, strip=strip)
 
 
 def card_of(run: RunFiles, image: RunImage, *, binary: bool, rank: Rank | None = None) -> Card:

@@ -79,7 +79,7 @@ def _fitted(picture: np.ndarray) -> np.ndarray:
     return np.asarray(PIL.Image.fromarray(picture).resize((width, height), PIL.Image.Resampling.LANCZOS))
 
 
-def _colours(shares: np.ndarray) -> np.ndarray:
+def colours(shares: np.ndarray) -> np.ndarray:
     """Shares of the colour scale, of any shape, as float (..., 3) between 0 and 255."""
     places = np.linspace(0, 1, len(INFERNO))
     return np.stack([np.interp(shares, places, channel) for channel in np.array(INFERNO, float).T], -1)
@@ -88,7 +88,7 @@ def _colours(shares: np.ndarray) -> np.ndarray:
 def _over(picture: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """The map's colours over the grey picture, uint8 (H, W, 3)."""
     grey = np.asarray(PIL.Image.fromarray(picture).convert("L"), float)[..., None]
-    return np.rint(OPACITY * _colours(shares) + (1 - OPACITY) * (127.5 + GREY_SPAN * (grey - 127.5))).astype(np.uint8)
+    return np.rint(OPACITY * colours(shares) + (1 - OPACITY) * (127.5 + GREY_SPAN * (grey - 127.5))).astype(np.uint8)
 
 
 def _edge(truth: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

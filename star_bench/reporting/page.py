@@ -16,7 +16,9 @@ from markupsafe import Markup
 from star_bench.reporting import tables
 from star_bench.reporting.gallery import Card
 from star_bench.reporting.histogram import Histogram, histogram
+from star_bench.reporting.mask_picture import INFERNO
 from star_bench.reporting.run_files import Interval, Results
+from star_bench.reporting.step_maps import StepMaps
 from star_bench.reporting.viewer import viewer_data
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -100,8 +102,8 @@ def page(template: str, values: Mapping[str, Any], *, styles: Sequence[str] = ()
     return _environment().get_template(template).render({**values, "css": css, "js": js, "policy": policy})
 
 
-def render(results: Results, cards: Sequence[Card]) -> str:
-    """A run's page as HTML. Pictures are expected beside it, under the cards' names."""
+def render(results: Results, cards: Sequence[Card], maps: StepMaps | None = None) -> str:
+    """A run's page as HTML. Pictures are expected beside it, under the cards' names. maps: the run's, where it has any."""
     published = tables.published_frame(results)
     numeric = [dtype.kind == "f" for dtype in published.dtypes]
     values = {
@@ -124,12 +126,15 @@ def render(results: Results, cards: Sequence[Card]) -> str:
         "verdicts": _counted([card.verdict for card in sorted(cards, key=_verdict_order)]),
         "has_boxes": any(card.detections for card in cards),
         "has_masks": any(detection.mask for card in cards for detection in card.detections),
+        "maps": maps and maps.settings if any(card.strip for card in cards) else None,
+        "map_colours": [f"rgb{colour}" for colour in INFERNO],
+        "reconstructed": RECONSTRUCTED,
         "is_ranked": any(card.rank and card.rank.of > 1 for card in cards),
     }
-    return page("run.html.j2", values, styles=["run.css", "gallery.css", "viewer.css"], scripts=SCRIPTS)
+    return page("run.html.j2", values, styles=["run.css", "gallery.css", "viewer.css", "maps.css"], scripts=SCRIPTS)
 
 
-SCRIPTS = ("overlay.js", "details.js", "viewer.js", "gallery.js")
+SCRIPTS = ("overlay.js", "maps.js", "details.js", "viewer.js", "gallery.js")
 
 
 def _histogram(results: Results, cards: Sequence[Card]) -> Histogram | None:

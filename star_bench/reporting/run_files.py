@@ -229,7 +229,8 @@ class RunFiles:
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
-def _check(model: type[Entry], data: Any, where: str) -> Entry:
+def check_record(model: type[Entry], data: Any, where: str) -> Entry:
+    """`data` as a `model`. Raises Refused, naming where it stands and the key, for anything else."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -242,10 +243,10 @@ def _check(model: type[Entry], data: Any, where: str) -> Entry:
 
 def parse_results(data: Mapping[str, Any]) -> Results:
     """Checks the content of a results.json. Raises Refused, naming the key, for anything but schema 1."""
-    return _check(Results, data, "results.json")
+    return check_record(Results, data, "results.json")
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """None where there is no such file. Raises Refused for one that is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -268,7 +269,7 @@ def run_folder(path: Path) -> Path:
 
 def _in_manifest(run_dir: Path, key: str) -> dict[str, Any]:
     """A mapping of manifest.json, empty where it is not there."""
-    manifest = _json(run_dir / "manifest.json")
+    manifest = read_json(run_dir / "manifest.json")
     found = manifest.get(key) if isinstance(manifest, dict) else None
     return found if isinstance(found, dict) else {}
 
@@ -276,17 +277,18 @@ def _in_manifest(run_dir: Path, key: str) -> dict[str, Any]:
 def read_results(run_dir: Path) -> Results:
     """Raises UsageError where there is no results.json (the run did not finish), Refused where it is broken."""
     path = run_dir / "results.json"
-    data = _json(path)
+    data = read_json(path)
     if data is None:
         raise UsageError(f"{path} is not there", "let 'star-bench run' finish this run first")
-    results = _check(Results, data, str(path))
+    results = check_record(Results, data, str(path))
     if results.versions:
         return results
     return results.model_copy(update={"versions": _in_manifest(run_dir, "environment")})
 
 
-def _rows(path: Path, model: type[Entry]) -> list[Entry]:
-    return [_check(model, row, f"{path}, line {number}") for number, row in enumerate(read_rows(path), start=1)]
+def read_records(path: Path, model: type[Entry]) -> list[Entry]:
+    """Every line of a JSONL file as a `model`. Raises Refused, naming the line."""
+    return [check_record(model, row, f"{path}, line {number}") for number, row in enumerate(read_rows(path), start=1)]
 
 
 def read_finished(path: Path) -> RunFiles:
@@ -306,9 +308,9 @@ def read_run(run_dir: Path) -> RunFiles:
     results that are not of these scores.
     """
     results = read_results(run_dir)
-    prompts = {row.id: row for row in _rows(run_dir / "prompts.jsonl", PromptRow)}
-    samples = {(row.prompt_id, row.k): row for row in _rows(run_dir / "samples.jsonl", SampleRow)}
-    scores = {(row.prompt_id, row.k): row for row in _rows(run_dir / "scores.jsonl", ScoreRow)}
+    prompts = {row.id: row for row in read_records(run_dir / "prompts.jsonl", PromptRow)}
+    samples = {(row.prompt_id, row.k): row for row in read_records(run_dir / "samples.jsonl", SampleRow)}
+    scores = {(row.prompt_id, row.k): row for row in read_records(run_dir / "scores.jsonl", ScoreRow)}
     order = {prompt_id: i for i, prompt_id in enumerate(prompts)}
     keys = samples.keys() | scores.keys()
     unknown = sorted(prompt_id for prompt_id, _ in keys if prompt_id not in prompts)
@@ -324,5 +326,5 @@ def read_run(run_dir: Path) -> RunFiles:
             f"{run_dir} holds {scored} scores and its results.json speaks of {results.counts.ok}",
             "give the same 'star-bench run' again to summarise it anew",
         )
-    values = {row.prompt_id: row.values for row in _rows(run_dir / "values.jsonl", ValuesRow)}
+    values = {row.prompt_id: row.values for row in read_records(run_dir / "values.jsonl", ValuesRow)}
     return RunFiles(run_dir, results, _in_manifest(run_dir, "suite"), prompts, images, values)

@@ -15,7 +15,7 @@ from star_bench.reporting.gallery import Card
 
 def viewer_data(cards: Sequence[Card]) -> list[dict[str, Any]]:
     """One mapping per card, in order: id, k, verdict, tag and value, which filters ask for; and of reason, rank, text,
-    detections and facts those that there are.
+    detections, facts and maps (strip, width and height of one, words) those that there are.
     """
     return [_present(_image(card)) for card in cards]
 
@@ -32,6 +32,7 @@ def _image(card: Card) -> dict[str, Any]:
         "text": [[stretch.kind, stretch.target, stretch.read] for stretch in card.alignment],
         "detections": [_present(_detection(detection)) for detection in card.detections],
         "facts": card.facts,
+        "maps": card.strip and [card.strip.url, card.strip.width, card.strip.height, ", ".join(card.strip.words)],
     }
 
 

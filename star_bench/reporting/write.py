@@ -11,6 +11,7 @@ from star_bench.reporting import latex, tables
 from star_bench.reporting.gallery import Card, cards
 from star_bench.reporting.page import render
 from star_bench.reporting.run_files import Results, read_run
+from star_bench.reporting.step_maps import read_step_maps
 
 
 def folder_name(results: Results) -> str:
@@ -36,12 +37,15 @@ def write_report(run_dir: Path, out: Path) -> Path:
             for name, content in card.picture.files.items():
                 # A report can be made again at will, so thousands of pictures need not wait for the disk.
                 write_atomically(out / name, content, synced=False)
+        if card.strip:
+            write_atomically(out / card.strip.name, card.strip.png, synced=False)
         # The page needs a picture's name and size; thousands of pictures need not stay in memory.
-        shown.append(replace(card, picture=card.picture and replace(card.picture, png=b"", thumbnail=b"")))
+        picture = card.picture and replace(card.picture, png=b"", thumbnail=b"")
+        shown.append(replace(card, picture=picture, strip=card.strip and replace(card.strip, png=b"")))
     tidy = tables.tidy_frame(run.results)
     write_atomically(out / "results.csv", _bytes(tables.to_csv(tidy)))
     write_atomically(out / "results.json", _bytes(tables.to_json(tidy)))
     write_atomically(out / "results.tex", _bytes(latex.run_table(run.results)))
     write_atomically(out / "report.md", _bytes(tables.report_markdown(run.results)))
-    write_atomically(out / "index.html", _bytes(render(run.results, shown)))
+    write_atomically(out / "index.html", _bytes(render(run.results, shown, read_step_maps(run))))
     return out / "index.html"

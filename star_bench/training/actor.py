@@ -48,7 +48,7 @@ class Actor:
             device=kind,
             where=checkpoint.name,
         )
-        self.allocation = AllocationSettings(asked.kind, asked.mix, asked.cap, asked.smoothing)
+        self.allocation = AllocationSettings.of(asked)
         self.pipe: Any = load(local, dtype=self.dtype, device=device)
         self.sampler = Sampler(self.pipe, self.protocol, cached_prompts=recipe.compute.cached_prompts)
         with self.text_encoders():

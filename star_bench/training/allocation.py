@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from torch import Tensor
 
 from star_bench.cards import did_you_mean
 from star_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from star_bench.training.recipe import AllocationSettings as Asked
 
 TRUNCATE = 4.0  # standard deviations at which the Gaussian ends: scipy.ndimage's default
 PER_STEP = (-2, -1)
@@ -47,6 +50,11 @@ class AllocationSettings:
             raise UsageError(f"an allocation's cap can't be {self.cap}", "give at least 1, the mean weight")
         if not 0 <= self.smoothing < float("inf"):
             raise UsageError(f"an allocation's smoothing can't be {self.smoothing}", "give 0 or more image tokens")
+
+    @classmethod
+    def of(cls, asked: Asked) -> AllocationSettings:
+        """As a recipe asks."""
+        return cls(asked.kind, asked.mix, asked.cap, asked.smoothing)
 
     @property
     def needs_attention(self) -> bool:

@@ -20,6 +20,7 @@ from star_bench.generation.noise import noise_seed
 from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler, to_uint8
 from star_bench.model_files import LocalCheckpoint
+from star_bench.protocol import Protocol
 from star_bench.reporting.mask_sheet import COMBINED, MaskRow, MaskSheet
 from star_bench.runs.plan import merge_protocol
 from star_bench.runs.run import choose_device, choose_dtype
@@ -60,7 +61,14 @@ def load_policy(
     kind = device.split(":")[0]
     dtype = choose_dtype("auto", checkpoint, kind)
     protocol = merge_protocol(asked, checkpoint.generation, seed=seed, dtype=dtype, device=kind, where=checkpoint.name)
-    pipe: Any = load(local, dtype=dtype, device=device)
+    return load_protocol(checkpoint, local, protocol, device=device)
+
+
+def load_protocol(
+    checkpoint: Checkpoint, local: LocalCheckpoint, protocol: Protocol, *, device: str = "auto"
+) -> Loaded:
+    """A checkpoint that rolls out under a protocol. Raises what `load_policy` raises."""
+    pipe: Any = load(local, dtype=protocol.dtype, device=choose_device(device))
     if not isinstance(pipe, StableDiffusion3Pipeline):
         raise Refused(
             f"{type(pipe).__name__} has no attention between text and image in joint blocks",
@@ -118,6 +126,14 @@ def _finder(evaluator: Evaluator, note: Callable[[str], None]) -> Evaluator | No
     return evaluator
 
 
+def check_blocks(loaded: Loaded, allocation: AskedAllocation) -> None:
+    """Raises UsageError for a block that the model does not have."""
+    if missing := [block for block in allocation.blocks if block not in range(loaded.blocks)]:
+        raise UsageError(
+            f"{loaded.checkpoint.name} has no block {missing[0]}", f"give --blocks, from 0 to {loaded.blocks - 1}"
+        )
+
+
 def check_kind(allocation: AskedAllocation) -> None:
     """Raises UsageError for one whose map there is no use in drawing."""
     kind = KINDS[allocation.kind]
@@ -147,7 +163,7 @@ def mask_sheets(
     Raises UsageError for a block that isn't there, a prompt without core words, or an oracle's map of a prompt that no
     judge knows, and Incomplete where a rollout ends in no picture.
     """
-    settings = AllocationSettings(allocation.kind, allocation.mix, allocation.cap, allocation.smoothing)
+    settings = AllocationSettings.of(allocation)
     core = None
     if settings.needs_attention:
         tokens = TokenPositions(sampler.pipe, sampler.protocol.max_sequence_length)
@@ -170,10 +186,8 @@ def mask_sheets(
             own.remove()
 
 
-def _said(allocation: AskedAllocation, schedule: Schedule, policy: GuidedVelocity, seed: int) -> dict[str, str]:
-    """What made the maps, in words."""
-    first, last = schedule.trained.start + 1, schedule.trained.stop
-    noisy = f"at steps {first} to {last} of {schedule.steps}" if schedule.ode_elsewhere else "at every step"
+def settings_of(allocation: AskedAllocation) -> dict[str, str]:
+    """What an allocation is, in words."""
     return {
         "allocation": allocation.kind,
         "blocks": ", ".join(map(str, allocation.blocks)),
@@ -181,6 +195,15 @@ def _said(allocation: AskedAllocation, schedule: Schedule, policy: GuidedVelocit
         "lambda": f"{allocation.mix:g}",
         "cap": f"{allocation.cap:g}",
         "smoothing": f"sigma {allocation.smoothing:g}, in image tokens",
+    }
+
+
+def _said(allocation: AskedAllocation, schedule: Schedule, policy: GuidedVelocity, seed: int) -> dict[str, str]:
+    """What made the maps, in words."""
+    first, last = schedule.trained.start + 1, schedule.trained.stop
+    noisy = f"at steps {first} to {last} of {schedule.steps}" if schedule.ode_elsewhere else "at every step"
+    return {
+        **settings_of(allocation),
         "noise": f"{schedule.noise_level:g} ({schedule.variant}), {noisy}",
         "guidance": f"{policy.guidance_scale:g}",
         "seed": str(seed),

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from chromium import Browser, Tab, find, launch
 
 from star_bench.evaluators.base import Aggregate, Evaluator, Metric, Prompt, Score
 from star_bench.evaluators.geneval.prompts import TAGS
@@ -273,19 +272,3 @@ def made(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def kinds() -> dict[str, type[Brightness]]:
     return {"reward": Brightness, "panel": Panel, "tagged": Tagged}
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if find() is None:
-        pytest.skip("NO PAGE WAS LOOKED AT: install chromium (Debian: apt-get install chromium) for the tests of pages")
-    with launch(tmp_path_factory.mktemp("chromium")) as started:
-        yield started
-
-
-@pytest.fixture
-def tab(browser: Browser) -> Iterator[Tab]:
-    """A new empty page."""
-    made = browser.tab()
-    yield made
-    browser.close(made)

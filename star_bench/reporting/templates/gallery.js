@@ -135,7 +135,7 @@ const STEPS = {
 };
 const ROWS = { ArrowDown: () => step(columns()), ArrowUp: () => step(-columns()) };
 const PLAIN = {
-  b: () => toggle("boxes"), m: () => toggle("masks"), "?": () => keys.showModal(),
+  b: () => toggle("boxes"), m: () => toggle("masks"), s: () => toggle("maps"), "?": () => keys.showModal(),
 };
 const OVERVIEW = {
   f: () => form.querySelector("input:checked, select").focus(),
@@ -195,6 +195,7 @@ form.addEventListener("submit", (event) => event.preventDefault());
 
 const BUTTONS = {
   previous: () => step(-1), next: () => step(1), close: () => viewer.close(), boxes: () => toggle("boxes"), masks: () => toggle("masks"),
+  maps: () => toggle("maps"),
 };
 for (const button of viewer.querySelectorAll("header button")) button.addEventListener("click", BUTTONS[button.name]);
 for (const dialog of [viewer, keys]) {
@@ -204,7 +205,7 @@ for (const dialog of [viewer, keys]) {
 /* A finger drawn across the picture turns the page. */
 let touched = null;
 const look = viewer.querySelector(".look");
-look.addEventListener("touchstart", (event) => { touched = event.touches.length === 1 ? event.touches[0].clientX : null; }, { passive: true });
+look.addEventListener("touchstart", (event) => { touched = event.touches.length === 1 && !event.target.closest(".frames") ? event.touches[0].clientX : null; }, { passive: true });
 look.addEventListener("touchend", (event) => {
   const way = touched === null ? 0 : event.changedTouches[0].clientX - touched;
   if (Math.abs(way) > 48) step(way < 0 ? 1 : -1);

@@ -66,6 +66,7 @@ function showImage(entry, place, family, open) {
   panel.className = entry.card.className.replace("card ", "about ");
   panel.replaceChildren(...about(entry, stage));
   panel.scrollTop = 0;
+  film(entry.image.maps, stage);
   siblings(entry, family, open);
   if (!viewer.open) viewer.showModal();
   else if (!viewer.contains(document.activeElement)) viewer.querySelector(".place").focus();
