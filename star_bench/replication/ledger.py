@@ -14,7 +14,9 @@ from star_bench.replication.plan import Plan
 from star_bench.replication.run import Entry, Planned, words
 from star_bench.replication.sensitivity import Cell, over_seeds
 from star_bench.replication.verdict import UNDECIDED, Verdict
-from star_bench.reporting.tables import ABSENT, licence_marks, number, terminal_table
+from star_bench.reporting import numbers
+from star_bench.reporting.numbers import ABSENT, number
+from star_bench.reporting.tables import licence_marks, terminal_table
 from star_bench.statistics.paired import METHOD as PAIRED
 
 JUDGED = (Verdict.REPRODUCED, Verdict.DIFFERS)
@@ -148,7 +150,7 @@ def _grid_data(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def signed(value: float | None) -> str:
-    return ABSENT if value is None else f"{value:+.4f}".replace("-", "−")
+    return numbers.signed(value).replace("-", "−")
 
 
 def interval_words(low: float | None, high: float | None) -> str:

@@ -19,8 +19,9 @@ from rich.text import Text
 from star_bench.errors import Refused, UsageError
 from star_bench.reporting.aggregate_values import aggregate_of, values_of
 from star_bench.reporting.comparable import check_comparable
+from star_bench.reporting.numbers import number
 from star_bench.reporting.run_files import RunFiles, read_run, run_folder
-from star_bench.reporting.tables import licence_marks, number, shortcomings, terminal_table
+from star_bench.reporting.tables import licence_marks, shortcomings, terminal_table
 from star_bench.statistics.bootstrap import Estimate
 from star_bench.statistics.paired import METHOD, paired_difference
 

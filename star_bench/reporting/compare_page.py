@@ -11,8 +11,9 @@ from star_bench.reporting.chart import Axis
 from star_bench.reporting.compare_runs import SuiteComparison
 from star_bench.reporting.comparison import METHODS, Comparison, Row
 from star_bench.reporting.comparison_tables import each, metrics, p_columns
-from star_bench.reporting.comparison_words import flips_line, interval, moved, p_text, sentence, signed
+from star_bench.reporting.comparison_words import flips_line, interval, moved, p_text, sentence
 from star_bench.reporting.gallery import Card
+from star_bench.reporting.numbers import number, signed
 from star_bench.reporting.page import Scale, page
 from star_bench.reporting.pair_cards import MOST_UNCHANGED, PairCard, verdict_words
 from star_bench.reporting.run_files import Results
@@ -95,8 +96,8 @@ def _bar(comparison: Comparison, row: Row, *, alone: bool = False) -> dict[str, 
     return {
         "kind": row.kind,
         "title": row.title,
-        "before": tables.number(row.before),
-        "after": tables.number(row.after),
+        "before": number(row.before),
+        "after": number(row.after),
         "difference": signed(row.difference.value),
         "interval": interval(row),
         "p_values": [(head, p_text(getattr(row, name))) for name, head in p_columns(comparison).items()],

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from star_bench.reporting.compare_runs import SuiteComparison
 from star_bench.reporting.comparison import METHODS, Comparison, Row
-from star_bench.reporting.comparison_words import flips_line, interval, moved, p_text, sentence, signed
-from star_bench.reporting.tables import ABSENT, escape_markdown, terminal_table, to_markdown
+from star_bench.reporting.comparison_words import flips_line, interval, moved, p_text, sentence
+from star_bench.reporting.numbers import ABSENT, signed
+from star_bench.reporting.tables import escape_markdown, terminal_table, to_markdown
 
 P_VALUES = {"p": "p", "p_holm": "p Holm", "p_mcnemar": "p McNemar"}
 """Field of a row -> the head of its column."""

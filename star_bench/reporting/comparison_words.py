@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from star_bench.reporting.comparison import Comparison, Row
-from star_bench.reporting.tables import ABSENT
+from star_bench.reporting.numbers import ABSENT, number, signed
 
 ALPHA = 0.05  # chosen here: the level of the intervals, for the tags' corrected p-values
 
 
-def signed(value: float | None) -> str:
-    """Four decimals with a sign; a dash for none."""
-    return ABSENT if value is None else f"{value:+.4f}"
-
-
 def p_text(p: float | None) -> str:
     """Four decimals, and for less than they can show that it is less."""
-    return ABSENT if p is None else "<0.0001" if p < 0.00005 else f"{p:.4f}"
+    return ABSENT if p is None else "<0.0001" if p < 0.00005 else number(p)
 
 
 def interval(row: Row) -> str:
@@ -59,7 +54,7 @@ def sentence(comparison: Comparison, before: str, after: str) -> str:
         return f"Nothing is shown: the difference is {signed(value)}, without an interval, because a tag has a single prompt"
     if word := moved(comparison, row):
         ends = sorted(abs(end) for end in (row.difference.low, row.difference.high) if end is not None)
-        return f"{after} is {word} than {before} by {abs(value):.4f} ({ends[0]:.4f} to {ends[1]:.4f})"
+        return f"{after} is {word} than {before} by {number(abs(value))} ({number(ends[0])} to {number(ends[1])})"
     return f"No difference shown between {after} and {before}: {signed(value)} ({interval(row)})"
 
 

@@ -19,8 +19,8 @@ from scipy.stats import t as student_t
 from star_bench.errors import UsageError
 from star_bench.files import to_json, write_atomically
 from star_bench.reporting.chart import Chart, Line
+from star_bench.reporting.numbers import number, signed
 from star_bench.reporting.page import RECONSTRUCTED, page
-from star_bench.reporting.tables import number
 
 INTERVAL = "95 % t-interval of the mean over seeds"
 LEVEL = 0.95
@@ -316,4 +316,4 @@ def _html(
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.4f}".replace("-", MINUS)
+    return signed(value).replace("-", MINUS)

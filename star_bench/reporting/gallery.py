@@ -10,10 +10,10 @@ from typing import Any
 from star_bench.evaluators.base import Status
 from star_bench.reporting.alignment import Stretch, alignment_of
 from star_bench.reporting.detections import Detection, detections_of
+from star_bench.reporting.numbers import number
 from star_bench.reporting.ranks import Rank, ranks
 from star_bench.reporting.run_files import Results, RunFiles, RunImage
 from star_bench.reporting.step_maps import Strip, read_step_maps, read_strip
-from star_bench.reporting.tables import number
 from star_bench.reporting.thumbnails import Picture, read_picture
 
 LONGEST_FACT = 300

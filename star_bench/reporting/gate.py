@@ -11,6 +11,7 @@ from star_bench.errors import Refused, UsageError
 from star_bench.reporting.aggregate_values import values_of
 from star_bench.reporting.comparable import Part
 from star_bench.reporting.comparison import Comparison, compare
+from star_bench.reporting.numbers import number, signed
 from star_bench.reporting.run_files import PublishedEntry, RunFiles
 from star_bench.reporting.tables import licence_marks, shortcomings
 from star_bench.statistics import bootstrap, gate, multiple, paired
@@ -93,7 +94,7 @@ class Gate:
                 return f"PASSED: {what}: {self._fine()}"
 
     def _worse(self) -> str:
-        named = ", ".join(f"{c.title} {c.difference.value:+.4f}" for c in self.checks if not c.passed)
+        named = ", ".join(f"{c.title} {signed(c.difference.value)}" for c in self.checks if not c.passed)
         if self.rule is Rule.NON_INFERIOR:
             return f"not shown to be within {self.margin:g} of it or better ({named})"
         return f"worse by more than {self.margin:g} ({named})" if self.margin else f"worse ({named})"
@@ -102,7 +103,7 @@ class Gate:
         if self.rule is Rule.NON_INFERIOR:
             return f"shown to be better, or worse by less than {self.margin:g}"
         smallest = self.checks[0].smallest
-        seen = f"; a worsening of {smallest:.4f} would probably have been found" if smallest else ""
+        seen = f"; a worsening of {number(smallest)} would probably have been found" if smallest else ""
         return f"no worsening beyond {self.margin:g} shown{seen}"
 
     def as_dict(self) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from star_bench.reporting.gate import Check, Gate, Verdict
-from star_bench.reporting.tables import escape_markdown, number, terminal_table, to_markdown
+from star_bench.reporting.numbers import number, signed
+from star_bench.reporting.tables import escape_markdown, terminal_table, to_markdown
 
 MARKS = {True: "passed", False: "FAILED", None: "undecided"}
 NOT_XML = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
@@ -88,7 +89,9 @@ def _case(suite: ElementTree.Element, gate: Gate, check: Check | None) -> None:
     elif not check.passed:
         difference = check.difference
         span = f"{number(difference.low)} to {number(difference.high)}"
-        message = f"{check.before:.4f} -> {check.after:.4f}, {difference.value:+.4f} ({span}), p {number(check.p)}"
+        message = (
+            f"{number(check.before)} -> {number(check.after)}, {signed(difference.value)} ({span}), p {number(check.p)}"
+        )
         ElementTree.SubElement(case, "failure", {"message": _xml(message)}).text = _xml(gate.sentence)
 
 

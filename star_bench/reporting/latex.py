@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from star_bench.errors import UsageError
 from star_bench.reporting.comparable import check_comparable
 from star_bench.reporting.identity import identity_of
+from star_bench.reporting.numbers import number
 from star_bench.reporting.run_files import Interval, Results, RunFiles
 from star_bench.reporting.tables import caption, notices
 
@@ -42,7 +43,7 @@ def escape(text: str) -> str:
 
 def _number(value: float) -> str:
     """Three decimals, as papers print them; results.csv has them all."""
-    return f"{value:.3f}".replace("-", "$-$")
+    return number(value, 3).replace("-", "$-$")
 
 
 def _value(entry: Interval) -> str:

@@ -17,6 +17,7 @@ from star_bench.reporting import tables
 from star_bench.reporting.gallery import Card
 from star_bench.reporting.histogram import Histogram, histogram
 from star_bench.reporting.mask_picture import INFERNO
+from star_bench.reporting.numbers import number
 from star_bench.reporting.run_files import Interval, Results
 from star_bench.reporting.step_maps import StepMaps
 from star_bench.reporting.viewer import viewer_data
@@ -76,7 +77,7 @@ def _environment() -> Environment:
     )
     # `tojson` escapes what could end a script element; without spaces a long list is a fifth shorter.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    environment.filters["number"] = tables.number
+    environment.filters["number"] = number
     environment.tests["link"] = _is_link
     return environment
 

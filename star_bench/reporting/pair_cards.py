@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from star_bench.reporting.comparison import Comparison, Pair
-from star_bench.reporting.comparison_words import better_is_higher, signed
+from star_bench.reporting.comparison_words import better_is_higher
 from star_bench.reporting.gallery import Card, card_of
+from star_bench.reporting.numbers import signed
 from star_bench.reporting.run_files import RunFiles, RunImage
 
 MOST_UNCHANGED = 60

@@ -14,17 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from star_bench.reporting.numbers import ABSENT, number
 from star_bench.reporting.run_files import FAILURES, Interval, LicenceEntry, Results, parse_results
 
 NUMBERS: tuple[str, ...] = ("value", "low", "high")
-ABSENT = "–"
 MARKS = {"no": "NOT FOR COMMERCIAL USE", "unknown": "COMMERCIAL USE UNKNOWN"}
 PUBLISHED_CAPTION = "Published, not measured here: other people's numbers, under their own protocols."
-
-
-def number(value: float | None) -> str:
-    """Four decimals, or a dash where there is no value."""
-    return ABSENT if value is None or pd.isna(value) else f"{value:.4f}"
 
 
 def notices(results: Results) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from star_bench import __version__
 from star_bench.errors import Incomplete, Refused
 from star_bench.reporting.identity import identity_of
+from star_bench.reporting.numbers import number
 from star_bench.reporting.run_files import Results
 from star_bench.reporting.tables import shortcomings
 from star_bench.runs.manifest import Manifest
@@ -50,7 +51,7 @@ def notes(results: Results, manifest: Manifest) -> str:
     headline = results.aggregates[0]
     said = [*shortcomings(results), f"{identity_of(results, headline.name)}; {headline.title}"]
     if headline.low is not None and headline.high is not None:
-        said.append(f"[{headline.low:.4f}, {headline.high:.4f}], {results.interval}")
+        said.append(f"[{number(headline.low)}, {number(headline.high)}], {results.interval}")
     said.append(f"{headline.n_images} images of {headline.n_prompts} prompts")
     if results.protocol:
         said.append(", ".join(f"{key} {value!r}" for key, value in results.protocol.items()))
