@@ -94,7 +94,7 @@ class _Group(NamedTuple):
 GROUPS = (
     _Group("Evaluation", ("eval/",)),
     _Group("Reward", ("reward",)),
-    _Group("KL divergence and clip fraction", ("kl", "clip_fraction")),
+    _Group("How far updates go", ("kl", "clip_fraction")),
 )
 """In the page's order, by how a metric's name starts. What starts otherwise stands folded below them."""
 

@@ -24,7 +24,7 @@ def reward_metrics(rewards: Tensor, suite: Tensor, names: Sequence[str]) -> dict
 
 def update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:
     """Means over an epoch's updates, and what the first, on-policy one and the last one say of their ratios; None where no
-    group had anything to teach."""
+    group had anything to teach. kl is None too where it was not measured."""
     if not reports:
         names = (
             "loss/policy",
@@ -36,10 +36,11 @@ def update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:
             "updates/overflowed",
         )
         return dict.fromkeys(names)
+    distances = [report.kl for report in reports if report.kl is not None]
     norms = [report.grad_norm for report in reports if report.grad_norm is not None]
     return {
         "loss/policy": fmean(report.policy_loss for report in reports),
-        "kl": fmean(report.kl for report in reports),
+        "kl": fmean(distances) if distances else None,
         "ratio/first_log": reports[0].log_ratio,
         "ratio/last_log": reports[-1].log_ratio,
         "clip_fraction": reports[-1].clipped,

@@ -26,7 +26,8 @@ class UpdateReport:
     the loss's scale halved."""
 
     policy_loss: float
-    kl: float
+    kl: float | None
+    """None where the objective has no KL term: then no reference is asked, and the distance is not known."""
     log_ratio: float
     clipped: float
     grad_norm: float | None
@@ -83,7 +84,8 @@ class Updater:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        return UpdateReport(policy_loss, kl, log_ratio, clipped, None if overflowed else norm)
+        measured = kl if self.objective.kl > 0 else None
+        return UpdateReport(policy_loss, measured, log_ratio, clipped, None if overflowed else norm)
 
     def _terms(self, schedule: Schedule, batch: Batch) -> Terms:
         asked, index = self.encode(batch.texts), batch.steps + schedule.trained.start

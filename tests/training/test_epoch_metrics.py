@@ -20,6 +20,12 @@ def test_an_update_that_overflowed_float16_is_counted_and_in_no_mean() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_a_distance_that_was_not_measured_is_no_number() -> None:
+    """Without a KL term no reference is asked: 0 would say that nothing has moved."""
+    unmeasured = UpdateReport(policy_loss=0.1, kl=None, log_ratio=0.0, clipped=0.0, grad_norm=2.0)
+    assert update_metrics([unmeasured])["kl"] is None
+
+
 def test_an_epoch_without_updates_has_the_same_names_and_no_numbers() -> None:
     report = UpdateReport(0.1, 0.0, 0.0, 0.0, 2.0)
     assert update_metrics([]) == dict.fromkeys(update_metrics([report]))

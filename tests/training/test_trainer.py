@@ -154,6 +154,7 @@ def test_every_control_trains(tmp_path: Path, kind: str) -> None:
 def test_every_option_trains(tmp_path: Path, changes: tuple[str, ...]) -> None:
     row = train(tmp_path, "epochs=1", *changes)[-1]
     assert row["ratio/first_log"] in (0.0, None)
+    assert (row["kl"] is None) == ("objective.kl=0.1" not in changes or row["loss/policy"] is None)
 
 
 def test_a_mix_of_suites_shares_the_epochs_prompts(tmp_path: Path) -> None:
