@@ -87,7 +87,7 @@ def masks(
     cards = [suites.load(each) for each in suite or [reward.suite for reward in (chosen.rewards if chosen else ())]]
 
     # From here on torch is needed.
-    from star_bench.reporting.masks import write_masks
+    from star_bench.reporting.masks.write import write_masks
     from star_bench.runs.run import choose_device, make_evaluator
     from star_bench.training import masks as drawing
     from star_bench.training.rollout import schedule_of

@@ -22,7 +22,7 @@ from star_bench.generation.sampler import Sampler
 from star_bench.miniature.accuracy import HELD_OUT
 from star_bench.miniature.scenes import KINDS, Scene, World, random_scene
 from star_bench.miniature.vae import to_pixels
-from star_bench.reporting.mask_sheet import COMBINED, MaskRow, MaskSheet, Overlap, overlap
+from star_bench.reporting.masks.sheet import COMBINED, MaskRow, MaskSheet, Overlap, overlap
 from star_bench.training.allocation import AllocationSettings, Evidence, allocate
 from star_bench.training.attention import AttentionCapture
 from star_bench.training.token_positions import TokenPositions

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from star_bench.errors import Refused, UsageError
 from star_bench.reporting.aggregate_values import aggregate_of, values_of
-from star_bench.reporting.comparable import check_comparable
+from star_bench.reporting.comparison.comparable import check_comparable
 from star_bench.reporting.numbers import number
 from star_bench.reporting.run_files import RunFiles, read_run, run_folder
 from star_bench.reporting.tables import licence_marks, shortcomings, terminal_table

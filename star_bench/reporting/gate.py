@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from star_bench.errors import Refused, UsageError
 from star_bench.reporting.aggregate_values import values_of
-from star_bench.reporting.comparable import Part
-from star_bench.reporting.comparison import Comparison, compare
+from star_bench.reporting.comparison.comparable import Part
+from star_bench.reporting.comparison.compare import Comparison, compare
 from star_bench.reporting.numbers import number, signed
 from star_bench.reporting.run_files import PublishedEntry, RunFiles
 from star_bench.reporting.tables import licence_marks, shortcomings

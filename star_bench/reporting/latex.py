@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from star_bench.errors import UsageError
-from star_bench.reporting.comparable import check_comparable
+from star_bench.reporting.comparison.comparable import check_comparable
 from star_bench.reporting.identity import identity_of
 from star_bench.reporting.numbers import number
 from star_bench.reporting.run_files import Interval, Results, RunFiles

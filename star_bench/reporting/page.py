@@ -14,13 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from star_bench.reporting import tables
-from star_bench.reporting.gallery import Card
-from star_bench.reporting.histogram import Histogram, histogram
-from star_bench.reporting.mask_picture import INFERNO
+from star_bench.reporting.gallery.cards import Card
+from star_bench.reporting.gallery.histogram import Histogram, histogram
+from star_bench.reporting.gallery.viewer import viewer_data
+from star_bench.reporting.masks.picture import INFERNO
+from star_bench.reporting.masks.steps import StepMaps
 from star_bench.reporting.numbers import number
 from star_bench.reporting.run_files import Interval, Results
-from star_bench.reporting.step_maps import StepMaps
-from star_bench.reporting.viewer import viewer_data
 
 TEMPLATES = Path(__file__).parent / "templates"
 RECONSTRUCTED = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from star_bench.reporting.aggregate_values import aggregate_of, values_of
-from star_bench.reporting.comparable import check_comparable
+from star_bench.reporting.comparison.comparable import check_comparable
 from star_bench.reporting.run_files import RunFiles
 from star_bench.statistics.power import ALPHA, METHOD, POWER, design
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from star_bench.reporting.comparable import check_comparable
+from star_bench.reporting.comparison.comparable import check_comparable
 from star_bench.reporting.run_files import read_run, run_folder
 from star_bench.statistics.bootstrap import METHOD, PromptValues, estimate
 

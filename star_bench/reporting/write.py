@@ -8,10 +8,10 @@ from pathlib import Path
 
 from star_bench.files import write_atomically
 from star_bench.reporting import latex, tables
-from star_bench.reporting.gallery import Card, cards
+from star_bench.reporting.gallery.cards import Card, cards
+from star_bench.reporting.masks.steps import read_step_maps
 from star_bench.reporting.page import render
 from star_bench.reporting.run_files import Results, read_run
-from star_bench.reporting.step_maps import read_step_maps
 
 
 def folder_name(results: Results) -> str:

@@ -21,7 +21,7 @@ from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler, to_uint8
 from star_bench.model_files import LocalCheckpoint
 from star_bench.protocol import Protocol
-from star_bench.reporting.mask_sheet import COMBINED, MaskRow, MaskSheet
+from star_bench.reporting.masks.sheet import COMBINED, MaskRow, MaskSheet
 from star_bench.runs.plan import merge_protocol
 from star_bench.runs.run import choose_device, choose_dtype
 from star_bench.suites import GenerationDefaults

@@ -19,8 +19,8 @@ from star_bench.files import to_json, write_atomically
 from star_bench.generation.noise import noise_seed
 from star_bench.generation.sampler import to_uint8
 from star_bench.pictures import read_picture
+from star_bench.reporting.masks.steps import ROWS, SETTINGS, MapRow, MapSettings, draw_strip
 from star_bench.reporting.run_files import RunFiles, RunImage, read_json
-from star_bench.reporting.step_maps import ROWS, SETTINGS, MapRow, MapSettings, draw_strip
 from star_bench.runs.execute import Progress
 from star_bench.runs.manifest import Manifest
 from star_bench.runs.store import RowFile, locked

@@ -13,7 +13,7 @@ import pytest
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Metric, Prompt
 from star_bench.protocol import Protocol
-from star_bench.reporting.comparable import Part, check_comparable, differences
+from star_bench.reporting.comparison.comparable import Part, check_comparable, differences
 from star_bench.reporting.run_files import RunFiles, read_run, run_folder
 
 Made = Callable[..., Path]

@@ -13,9 +13,9 @@ from chromium import Tab
 from test_viewer import HOSTILE
 
 from star_bench.evaluators.base import Prompt, Score
-from star_bench.reporting.compare_runs import compare_paths
-from star_bench.reporting.pair_cards import MOST_UNCHANGED
-from star_bench.reporting.write_comparison import folder_name, write_comparison
+from star_bench.reporting.comparison.pair_cards import MOST_UNCHANGED
+from star_bench.reporting.comparison.runs import compare_paths
+from star_bench.reporting.comparison.write import folder_name, write_comparison
 
 Made = Callable[..., Path]
 BEFORE = ((0, 1), (1, 1), (0, 0), (1, 1))

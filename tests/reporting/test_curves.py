@@ -133,7 +133,7 @@ def test_a_page_for_one_run_or_twelve(make: Make, tmp_path: Path, recipes: int, 
     headings = [
         "Evaluation",
         "Reward",
-        "KL divergence and clip fraction",
+        "How far updates go",
         "Everything else (1)",
         "What training gained",
     ]

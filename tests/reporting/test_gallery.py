@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from star_bench.evaluators.ocr.rule import normalise
-from star_bench.reporting.alignment import Stretch, align
-from star_bench.reporting.detections import detections_of
-from star_bench.reporting.histogram import histogram
-from star_bench.reporting.ranks import Rank, ranks
+from star_bench.reporting.gallery.alignment import Stretch, align
+from star_bench.reporting.gallery.detections import detections_of
+from star_bench.reporting.gallery.histogram import histogram
+from star_bench.reporting.gallery.ranks import Rank, ranks
+from star_bench.reporting.gallery.thumbnails import SMALL_SIDE, THUMBNAIL_SIDE
 from star_bench.reporting.run_files import read_run
-from star_bench.reporting.thumbnails import SMALL_SIDE, THUMBNAIL_SIDE
 from star_bench.reporting.write import write_report
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from star_bench.reporting.mask_picture import CELL, INFERNO, draw
-from star_bench.reporting.mask_sheet import MaskRow, MaskSheet, Overlap, overlap
-from star_bench.reporting.masks import write_masks
+from star_bench.reporting.masks.picture import CELL, INFERNO, draw
+from star_bench.reporting.masks.sheet import MaskRow, MaskSheet, Overlap, overlap
+from star_bench.reporting.masks.write import write_masks
 
 HOSTILE = '../"><script>alert(1)</script>'
 
@@ -214,5 +214,5 @@ def test_hostile_words_and_prompts_stay_text_and_the_policy_is_strict(tmp_path: 
 
 
 def test_maps_never_import_torch() -> None:
-    code = "import sys, star_bench.reporting.masks; sys.exit('torch' in sys.modules)"
+    code = "import sys, star_bench.reporting.masks.write; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

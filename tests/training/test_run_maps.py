@@ -13,8 +13,8 @@ from chromium import Tab
 
 from star_bench.errors import Refused, UsageError
 from star_bench.progress import RichProgress
+from star_bench.reporting.masks.steps import read_step_maps, read_strip
 from star_bench.reporting.run_files import RunFiles, read_run
-from star_bench.reporting.step_maps import read_step_maps, read_strip
 from star_bench.reporting.write import write_report
 from star_bench.runs import run as runner
 from star_bench.runs.manifest import read_manifest

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from star_bench.reporting.comparison import Comparison, Pair
-from star_bench.reporting.comparison_words import better_is_higher
-from star_bench.reporting.gallery import Card, card_of
+from star_bench.reporting.comparison.compare import Comparison, Pair
+from star_bench.reporting.comparison.words import better_is_higher
+from star_bench.reporting.gallery.cards import Card, card_of
 from star_bench.reporting.numbers import signed
 from star_bench.reporting.run_files import RunFiles, RunImage
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from star_bench.errors import UsageError
-from star_bench.reporting.comparable import differences, waived
-from star_bench.reporting.comparison import Comparison, compare_all
+from star_bench.reporting.comparison.comparable import differences, waived
+from star_bench.reporting.comparison.compare import Comparison, compare_all
 from star_bench.reporting.run_files import Results, RunFiles, read_finished, read_run
 
 Candidates = Mapping[str, Sequence[RunFiles]]

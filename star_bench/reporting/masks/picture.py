@@ -7,7 +7,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from star_bench.reporting.mask_sheet import COMBINED, MaskSheet, resized
+from star_bench.reporting.masks.sheet import COMBINED, MaskSheet, resized
 
 # Layout of a drawn sheet, in pixels (chosen here).
 CELL = 160

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from star_bench.reporting.comparison import Comparison, Row
+from star_bench.reporting.comparison.compare import Comparison, Row
 from star_bench.reporting.numbers import ABSENT, number, signed
 
 ALPHA = 0.05  # chosen here: the level of the intervals, for the tags' corrected p-values

@@ -9,9 +9,9 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from star_bench.reporting.compare_runs import SuiteComparison
-from star_bench.reporting.comparison import METHODS, Comparison, Row
-from star_bench.reporting.comparison_words import flips_line, interval, moved, p_text, sentence
+from star_bench.reporting.comparison.compare import METHODS, Comparison, Row
+from star_bench.reporting.comparison.runs import SuiteComparison
+from star_bench.reporting.comparison.words import flips_line, interval, moved, p_text, sentence
 from star_bench.reporting.numbers import ABSENT, signed
 from star_bench.reporting.tables import escape_markdown, terminal_table, to_markdown
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from star_bench.errors import Incomplete, UsageError
 from star_bench.reporting.aggregate_values import aggregate_of, values_of
-from star_bench.reporting.comparable import Difference, check_comparable
+from star_bench.reporting.comparison.comparable import Difference, check_comparable
 from star_bench.reporting.run_files import RunFiles, RunImage
 from star_bench.reporting.tables import licence_marks, shortcomings
 from star_bench.statistics import multiple, paired

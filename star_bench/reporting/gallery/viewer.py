@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from star_bench.reporting.detections import Detection
-from star_bench.reporting.gallery import Card
+from star_bench.reporting.gallery.cards import Card
+from star_bench.reporting.gallery.detections import Detection
 
 
 def viewer_data(cards: Sequence[Card]) -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ import numpy as np
 import PIL.Image
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from star_bench.reporting.mask_picture import colours
-from star_bench.reporting.mask_sheet import resized
+from star_bench.reporting.masks.picture import colours
+from star_bench.reporting.masks.sheet import resized
 from star_bench.reporting.run_files import RunFiles, check_record, read_json, read_records
 
 SETTINGS = "masks.json"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from star_bench.files import write_atomically
 from star_bench.reporting import tables
-from star_bench.reporting.compare_page import render_comparison, render_overview
-from star_bench.reporting.compare_runs import SuiteComparison
-from star_bench.reporting.comparison import Comparison
-from star_bench.reporting.comparison_tables import as_data, each, flips_frame, tidy_frame, to_report
-from star_bench.reporting.gallery import Card
-from star_bench.reporting.pair_cards import PairCard, pair_cards
+from star_bench.reporting.comparison.compare import Comparison
+from star_bench.reporting.comparison.page import render_comparison, render_overview
+from star_bench.reporting.comparison.pair_cards import PairCard, pair_cards
+from star_bench.reporting.comparison.runs import SuiteComparison
+from star_bench.reporting.comparison.tables import as_data, each, flips_frame, tidy_frame, to_report
+from star_bench.reporting.gallery.cards import Card
 
 LONGEST_NAME = 100
 """Characters of the models' names in a folder's name (chosen here)."""

@@ -15,8 +15,8 @@ import numpy as np
 from star_bench.files import to_json, write_atomically
 from star_bench.pictures import encode_png
 from star_bench.reporting.chart import Chart, Line
-from star_bench.reporting.mask_picture import draw
-from star_bench.reporting.mask_sheet import MaskSheet, Overlap, overlap
+from star_bench.reporting.masks.picture import draw
+from star_bench.reporting.masks.sheet import MaskSheet, Overlap, overlap
 from star_bench.reporting.page import RECONSTRUCTED, page
 
 
