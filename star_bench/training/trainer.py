@@ -21,7 +21,7 @@ from star_bench import checkpoints, model_files, suites
 from star_bench.errors import Incomplete, UsageError
 from star_bench.files import to_json, write_atomically
 from star_bench.protocol import digest_of
-from star_bench.reporting.masks import write_masks
+from star_bench.reporting.masks.write import write_masks
 from star_bench.runs.execute import Progress
 from star_bench.runs.run import choose_device, make_evaluator
 from star_bench.runs.store import locked
