@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check parity
+.PHONY: help setup demo test lint check parity faults audit
 
 help:
 	@echo "make demo    set up, then generate, judge and report the miniature"
@@ -16,6 +16,8 @@ help:
 	@echo "make lint    ruff (lint and format), mypy, import rules"
 	@echo "make check   lint and test: what a change must pass"
 	@echo "make parity  compare GenEval's detector with mmdet's and write docs/parity.md; takes minutes"
+	@echo "make faults  kill, corrupt and starve it as often as docs/reliability.md says, and write that page; takes an hour"
+	@echo "make audit   ask a service on the network whether anything installed has a known weakness"
 	@echo "make setup   only install, into .venv"
 
 setup: $(INSTALLED)
@@ -48,3 +50,12 @@ check: lint test
 
 parity: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.parity.geneval_detectors
+
+# The page is written whatever came out; the tests' own exit code counts.
+faults: $(INSTALLED)
+	STAR_BENCH_FAULTS=full $(ONE_THREAD) $(BIN)/python -m pytest --hypothesis-profile=ci -m "slow or not slow" tests/faults; \
+	code=$$?; $(BIN)/python tests/faults/reliability.py; exit $$code
+
+# Not part of check: it needs a network, and its answer changes while nothing here does.
+audit: $(INSTALLED)
+	$(BIN)/pip-audit --skip-editable

@@ -11,7 +11,8 @@ from typing import Any
 
 import platformdirs
 
-from star_bench.errors import UsageError
+from star_bench import json_files
+from star_bench.errors import Refused, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,8 @@ def cache_folder() -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises UsageError for a file that holds none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = json_files.read_json(path)
+    except (OSError, Refused) as error:
         raise UsageError(f"{path} can't be read as JSON ({error})", "delete it, or fetch it again") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path} holds no JSON object", "delete it, or fetch it again")

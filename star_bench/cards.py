@@ -14,6 +14,10 @@ from star_bench.errors import UsageError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MAX_YAML = 64 << 10
+"""Bytes. Chosen here: the largest card has some 8 KB, and PyYAML takes a second for this."""
+MAX_NODES = 20_000  # chosen here
+
 
 class Strict(BaseModel):
     """Frozen, and no unknown keys."""
@@ -28,10 +32,51 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}" if near else f"choose one of {', '.join(sorted(options))}"
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which builds no objects, for documents that stay small when their aliases are written out."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        _check_size(node)
+        return super().construct_document(node)
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Raises ValueError for a node with more than MAX_NODES below it, aliases counted as often as they stand there."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in sizes:
+            return sizes[id(node)]
+        sizes[id(node)] = MAX_NODES + 1  # what a node that holds itself would have
+        parts = node.value if isinstance(node, yaml.SequenceNode | yaml.MappingNode) else []
+        inner = (part for entry in parts for part in (entry if isinstance(entry, tuple) else (entry,)))
+        sizes[id(node)] = 1 + sum(size(part) for part in inner)
+        return sizes[id(node)]
+
+    if size(root) > MAX_NODES:
+        raise ValueError(f"its aliases make more than {MAX_NODES:,} values of it")
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """The value of a YAML document, of plain types only.
+
+    Raises yaml.YAMLError for what is no such document, and ValueError for one that is too large, too deep or explodes.
+    """
+    if len(text) > MAX_YAML:
+        raise ValueError(f"it is larger than {MAX_YAML >> 10} KiB")
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:  # PyYAML's constructors on odd scalars
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping. Raises UsageError for a file that can't be read, parsed, or is no mapping."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = parse_yaml(file.read(MAX_YAML + 1))
     except FileNotFoundError:
         raise UsageError(f"{path} is not there", "check the path") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -41,6 +86,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise UsageError(f"{path} is broken YAML{where}: {problem}", "mend that line") from None
+    except ValueError as error:
+        raise UsageError(f"{path} can't be read as YAML ({error})", "mend or shorten it") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path} holds no mapping of keys", "write 'key: value' lines")
     return data

@@ -6,7 +6,16 @@ Exit codes: 0 complete · 1 gate failed · 2 usage · 3 incomplete or degenerate
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but for tab and line feed, and those that turn the direction of writing."""
+
+
+def visible(text: str) -> str:
+    """Text that may hold anything, for a terminal: characters that would steer it are shown by their numbers."""
+    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class StarBenchError(Exception):
@@ -21,7 +30,7 @@ class StarBenchError(Exception):
     def __init__(self, problem: str, remedy: str) -> None:
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"{problem}: {remedy}.")
+        super().__init__(visible(f"{problem}: {remedy}."))
 
 
 class GateFailed(StarBenchError):

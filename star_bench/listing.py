@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from star_bench import checkpoints
 from star_bench import licences as licensed
 from star_bench import suites as suite_cards
 from star_bench.cards import did_you_mean
-from star_bench.errors import UsageError
+from star_bench.errors import Refused, UsageError
+from star_bench.json_files import read_json
 from star_bench.training import recipe as training_recipes
 
 ALLOWS = {"commercial": "yes", "non-commercial": "no", "unknown": "unknown"}
@@ -92,17 +92,23 @@ def runs(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for manifest in sorted(folder.glob("*/*/*/manifest.json")):
         results = manifest.parent / "results.json"
-        found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
-        headline = found["aggregates"][0] if found else None
+        try:
+            found = read_json(results) if results.exists() else None
+            headline = found["aggregates"][0] if found else None
+            complete, subset = bool(found and found["complete"]), bool(found and found["subset"])
+            measure, value = (headline["title"], headline["value"]) if headline else (None, None)
+            state = "unfinished" if found is None else "complete" if complete else "incomplete"
+        except (Refused, LookupError, TypeError):  # one broken run must not hide the others
+            state, measure, value, subset = "broken", None, None, False
         rows.append(
             {
                 "model": manifest.parts[-4],
                 "suite": manifest.parts[-3],
                 "run": manifest.parts[-2],
-                "state": "unfinished" if found is None else "complete" if found["complete"] else "incomplete",
-                "measure": headline["title"] if headline else None,
-                "value": headline["value"] if headline else None,
-                "subset": bool(found and found["subset"]),
+                "state": state,
+                "measure": measure,
+                "value": value,
+                "subset": subset,
             }
         )
     return rows

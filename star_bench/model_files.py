@@ -27,6 +27,7 @@ PARTS = (
 """The folders of a diffusers pipeline that make images. No safety checker: it paints pictures black unasked."""
 SUFFIXES = (".json", ".txt", ".safetensors", ".model")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+CENSOR = "safety_checker"
 LIBRARIES = {"diffusers", "transformers"}
 """What a model_index.json may import from: any other name there would be code of the model's own choosing."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -101,11 +102,17 @@ def parts_of(folder: Path) -> list[str]:
     listed = read_json(index)
     if not isinstance(listed.get("_class_name"), str):
         raise Refused(f"{index} asks for a pipeline class of its own", "use a model with a stock diffusers pipeline")
-    pairs = {key: value for key, value in listed.items() if key in PARTS and isinstance(value, list) and value[0]}
-    foreign = [f"{key}: {value[0]}" for key, value in pairs.items() if value[0] not in LIBRARIES]
+    pairs = {key: value for key, value in listed.items() if isinstance(value, list) and any(value)}
+    # The safety checker is never loaded; its library is the name of a pipeline.
+    foreign = [f"{key}: {value[0]}" for key, value in pairs.items() if key != CENSOR and not _is_stock(value)]
     if foreign:
         raise Refused(f"{index} loads {foreign[0]}, code that comes with the model", "use a model of stock components")
-    return sorted(pairs)
+    return sorted(pairs.keys() & set(PARTS))
+
+
+def _is_stock(value: list[Any]) -> bool:
+    """Whether [library, class] names a class of a stock library."""
+    return len(value) == 2 and all(isinstance(part, str) for part in value) and value[0] in LIBRARIES
 
 
 def check_folder(folder: Path) -> None:
@@ -117,9 +124,11 @@ def check_folder(folder: Path) -> None:
             raise MissingWeights(f"{folder / part} is not there", "fetch the model again, or give `--model PATH`")
         if any(name.endswith(".py") for name in inside):
             raise Refused(f"{folder / part} holds Python code", "use a model of stock components")
+        for config in (file for file in files if file.name.endswith("config.json")):
+            if "auto_map" in read_json(config):
+                raise Refused(f"{config} names code of the model's own", "use a model of stock components")
         for index in (file for file in files if file.name.endswith(".safetensors.index.json")):
-            shards = set(read_json(index).get("weight_map", {}).values())
-            lost = sorted(shards - set(inside)) if _matters(f"{part}/{index.name}") else []
+            lost = sorted(_shards(index) - set(inside)) if _matters(f"{part}/{index.name}") else []
             if lost:
                 raise MissingWeights(f"{folder / part / lost[0]} is not there", "fetch the model again")
         if part.startswith(("tokenizer", "scheduler")) or any(name.endswith(".safetensors") for name in inside):
@@ -131,6 +140,16 @@ def check_folder(folder: Path) -> None:
                 "convert them to safetensors where you trust them (`pipe.save_pretrained(FOLDER)`)",
             )
         raise MissingWeights(f"{folder / part} holds no weights", "fetch the model again, or give `--model PATH`")
+
+
+def _shards(index: Path) -> set[str]:
+    """Names of files beside the index. Raises Refused for any that could lie elsewhere."""
+    weights = read_json(index).get("weight_map")
+    names = weights.values() if isinstance(weights, dict) else [None]
+    plain = {name for name in names if isinstance(name, str) and PurePosixPath(name).name == name}
+    if not all(isinstance(name, str) and name in plain for name in names):
+        raise Refused(f"{index} names no files beside it", "fetch the model again")
+    return plain
 
 
 def _from_hub(hub: str, revision: str, patterns: list[str], fetch: bool) -> tuple[Path, str]:

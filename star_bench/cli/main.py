@@ -102,13 +102,13 @@ def run(
         print_result(estimate_cost(prepared), as_json)
         return
     from star_bench.progress import RichProgress, quiet_libraries
+
+    with RichProgress() as bar:
+        results = runner.run(prepared, options, bar, begin=quiet_libraries)
     from star_bench.reporting.run_files import read_results
     from star_bench.reporting.tables import print_table
     from star_bench.reporting.write import folder_name, write_report
 
-    quiet_libraries()
-    with RichProgress() as bar:
-        results = runner.run(prepared, options, bar)
     page = write_report(prepared.folder, reports / folder_name(read_results(prepared.folder)))
     if as_json:
         print_result({**results, "run": str(prepared.folder), "report": str(page)}, as_json=True)
@@ -168,7 +168,13 @@ app.command("run-masks")(run_masks)
 
 
 @app.command()
-def doctor(device: Device = "auto", as_json: Json = False) -> None:
+def doctor(
+    device: Device = "auto",
+    bundle: Annotated[bool, typer.Option("--bundle", help="Also write a zip for a bug report.")] = False,
+    out: Annotated[Path, typer.Option(help="The zip's path.")] = Path("star-bench-doctor.zip"),
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
     """Versions, devices, weights that are here, and each suite's canaries judged."""
     from star_bench.doctor import examine
     from star_bench.progress import quiet_libraries
@@ -176,6 +182,13 @@ def doctor(device: Device = "auto", as_json: Json = False) -> None:
     quiet_libraries()
     report = examine(device)
     print_result(report["checks"], as_json)
+    if bundle:
+        from star_bench.bug_report import write_bug_report
+
+        typer.echo(f"written: {out}, which holds", err=True)
+        for name, size in write_bug_report(out, report, runs):
+            typer.echo(f"  {name} ({size:,} bytes)", err=True)
+        typer.echo("Tokens and your home folder's name were taken out. Read it before you send it.", err=True)
     if not report["healthy"]:
         raise Incomplete("something on this machine is not as it should be", "mend the rows that say 'failed'")
 

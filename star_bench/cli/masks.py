@@ -56,7 +56,7 @@ def masks(
     as_json: Json = False,
 ) -> None:
     """Draw STAR's allocation maps of a checkpoint: word by word, for each rollout and denoising step."""
-    from star_bench import checkpoints, prompt_files, suites
+    from star_bench import checkpoints, model_files, prompt_files, suites
     from star_bench.cards import parse
     from star_bench.progress import quiet_libraries
     from star_bench.protocol import digest_of
@@ -85,6 +85,7 @@ def masks(
         allocation = parse(recipes.AllocationSettings, {"kind": "star", **read}, "--blocks")
     count = rollouts or (chosen.masks if chosen else recipes.MaskSettings()).rollouts
     cards = [suites.load(each) for each in suite or [reward.suite for reward in (chosen.rewards if chosen else ())]]
+    model_files.locate(checkpoints.resolve(name, base=base))  # what is missing is told before torch is loaded
 
     # From here on torch is needed.
     from star_bench.reporting.masks.write import write_masks

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from star_bench.errors import visible
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
@@ -37,4 +39,4 @@ def _cell(value: Any) -> str:
         return "\n".join(f"{key} {_cell(inner)}" for key, inner in value.items())
     if isinstance(value, float):
         return f"{value:.6g}"  # --json has all digits
-    return "" if value is None else '""' if value == "" else str(value)
+    return "" if value is None else '""' if value == "" else visible(str(value))

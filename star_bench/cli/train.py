@@ -30,7 +30,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a LoRA by STAR or Flow-GRPO. The same command goes on with an interrupted training."""
-    from star_bench import prompt_files
+    from star_bench import checkpoints, model_files, prompt_files
     from star_bench.training import recipe as recipes
 
     prompt_files.use_folder(prompts_dir)
@@ -41,6 +41,8 @@ def train(
 
         print_result(estimate(chosen), as_json)
         return
+    model_files.locate(checkpoints.resolve(chosen.model))  # what is missing is told before torch is loaded
+
     from star_bench.progress import RichProgress, quiet_libraries
     from star_bench.reporting.curves import write_curves
     from star_bench.training.trainer import Trainer

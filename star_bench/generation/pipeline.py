@@ -40,7 +40,7 @@ def load(local: LocalCheckpoint, *, dtype: str, device: str) -> DiffusionPipelin
                 torch_dtype={"vae": torch.float32, "default": DTYPES[dtype]},
                 **_without_censor(local.folder),
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # diffusers raises nearly anything for configurations that it did not write
         raise Refused(f"{local.folder} can't be loaded ({_first_line(error)})", "fetch the model again") from error
     if local.lora_path is not None:
         _add_lora(pipe, local.lora_path)
@@ -78,6 +78,8 @@ def _add_lora(pipe: Any, path: Path) -> None:
         state = load_file(file)
     except (OSError, SafetensorError) as error:
         raise Refused(f"{file} is no readable safetensors file ({_first_line(error)})", "fetch it again") from error
+    if broken := sorted(key for key, tensor in state.items() if not tensor.isfinite().all()):
+        raise _unmatched(file, broken, "its values are not all finite")
     prefix = (
         "base_model.model." if is_folder else "transformer." if model is getattr(pipe, "transformer", 0) else "unet."
     )
@@ -94,7 +96,9 @@ def _add_lora(pipe: Any, path: Path) -> None:
             _inject(model, path, {short: state[key] for short, key in asked.items()})
         else:
             pipe.load_lora_weights(str(file), adapter_name=ADAPTER)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except Refused:
+        raise
+    except Exception as error:  # peft and diffusers raise nearly anything for a configuration that does not fit
         raise Refused(f"{file} does not fit its base model ({_first_line(error)})", "name the right base") from error
     # save_embedding_layers: "auto" would ask the hub about the base model.
     loaded = set(get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False))

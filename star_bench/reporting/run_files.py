@@ -5,17 +5,18 @@ Keys that are not named here are ignored, so that a run may record more than a r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Status
-from star_bench.runs.store import read_rows
+from star_bench.json_files import read_json as parse_file
+from star_bench.json_files import read_rows
+from star_bench.runs.store import is_picture_path
 from star_bench.suites import Commercial
 
 FAILURES: tuple[Status, ...] = tuple(status for status in Status if status is not Status.OK)
@@ -169,6 +170,13 @@ class SampleRow(_Recorded):
     path: str | None
     sha256: str | None
 
+    @field_validator("path")
+    @classmethod
+    def _below_the_run(cls, path: str | None) -> str | None:
+        if path is not None and not is_picture_path(path):
+            raise ValueError(f"{path!r} is a picture outside itself, not below images/")
+        return path
+
 
 class ScoreRow(_Recorded):
     """value is None exactly when status is not ok; detail is the evaluator's own."""
@@ -249,11 +257,9 @@ def parse_results(data: Mapping[str, Any]) -> Results:
 def read_json(path: Path) -> Any:
     """None where there is no such file. Raises Refused for one that is no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_file(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise Refused(f"{path} can't be read ({error})", "score the run again") from None
 
 
 def run_folder(path: Path) -> Path:

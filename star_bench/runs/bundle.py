@@ -13,6 +13,7 @@ import hashlib
 import re
 import shutil
 import stat
+import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,12 +21,12 @@ from typing import Any
 
 from star_bench.errors import Refused, UsageError
 from star_bench.files import disk_error, replacing, sha256_of
+from star_bench.json_files import read_rows
 from star_bench.runs.execute import Progress
-from star_bench.runs.store import Key, read_rows
+from star_bench.runs.store import PICTURES, Key, is_picture_path, is_plain, key_of
 
 FILES = ("manifest.json", "prompts.jsonl", "results.json", "samples.jsonl", "scores.jsonl", "values.jsonl")
 SUMS = "SHA256SUMS"
-PICTURES = "images/"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 MODE = stat.S_IFREG | 0o644
 CHUNK = 1 << 20
@@ -34,22 +35,16 @@ MAX_SUMS = 64 << 20  # chosen here: half a million pictures
 REMEDY = "ask who made it for the file that 'star-bench export' wrote"
 
 
-def _is_plain(name: str) -> bool:
-    """A relative path that stays below its folder on every system: no '..', no drive, no control character."""
-    parts = name.split("/")
-    return not re.search(r'[\x00-\x1f\x7f\\:*?"<>|]', name) and not {"", ".", ".."} & set(parts)
-
-
 def check_picture_path(path: str) -> str:
     """The path of a picture as samples.jsonl has it. Raises Refused for one that could lie anywhere else."""
-    if not (path.startswith(PICTURES) and _is_plain(path)):
+    if not is_picture_path(path):
         raise Refused(f"samples.jsonl names the picture {path!r}, which is not below {PICTURES}", REMEDY)
     return path
 
 
 def newest(path: Path) -> dict[Key, dict[str, Any]]:
     """The newest row of each picture in a JSONL file that is only read. Raises Refused as `read_rows` does."""
-    return {(row["prompt_id"], row["k"]): row for row in read_rows(path)}
+    return {key_of(row, path): row for row in read_rows(path)}
 
 
 def pack(run: Path, out: Path) -> list[str]:
@@ -60,7 +55,7 @@ def pack(run: Path, out: Path) -> list[str]:
     for name in FILES:
         if not (run / name).is_file():
             raise UsageError(f"{run / name} is not there", "let this version of 'star-bench run' finish the run first")
-    pictures = {row["path"]: row["sha256"] for row in newest(run / "samples.jsonl").values() if row["path"]}
+    pictures = {r["path"]: r.get("sha256") for r in newest(run / "samples.jsonl").values() if r.get("path")}
     there = {path for path in pictures if (run / check_picture_path(path)).is_file()}
     digests = {name: sha256_of(run / name) for name in sorted([*FILES, *there])}
     changed = [path for path in sorted(there) if digests[path] != pictures[path]]
@@ -106,7 +101,7 @@ def unpack(bundle: Path, folder: Path, bar: Progress | None = None) -> None:
                         bar.advance(1)
     except FileNotFoundError:
         raise UsageError(f"{bundle} is not there", "give a bundle, or the directory of a run") from None
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, struct.error) as error:
         raise Refused(f"{bundle} can't be read as a bundle ({error})", REMEDY) from None
 
 
@@ -136,7 +131,7 @@ def _checked(archive: zipfile.ZipFile, bundle: Path) -> dict[str, zipfile.ZipInf
 def _problem(info: zipfile.ZipInfo) -> str | None:
     """What is wrong with an entry, for a sentence that begins with its name."""
     name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
-    if name != info.filename or not _is_plain(name):
+    if name != info.filename or not is_plain(name):
         return "a name that could lead out of the bundle"
     if kind not in (0, stat.S_IFREG) or info.is_dir():
         return "which is no plain file"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from star_bench.json_files import read_json
 from star_bench.runs.run import Prepared
 from star_bench.runs.store import RunStore
 
@@ -14,7 +14,7 @@ def _seconds_per_image(runs_of_model: Path, device: str, steps: int) -> float | 
     """Of the newest session that made images of the model on this device with as many steps."""
     newest: tuple[str, float] | None = None
     for path in runs_of_model.glob("*/*/manifest.json"):
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         protocol = manifest.get("protocol") or {}
         if (protocol.get("device"), protocol.get("steps")) != (device, steps):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from star_bench.engines.memory import Halving, OutOfMemory
 from star_bench.evaluators.base import Evaluator, Judged, Score, Status, check_canaries
 from star_bench.files import write_atomically
-from star_bench.pictures import decode_image, encode_png
+from star_bench.pictures import UnusablePicture, check_picture, encode_png
+from star_bench.runs.foreign import content_of
+from star_bench.runs.patience import Patience, limit
 from star_bench.runs.plan import Item, Plan
 from star_bench.runs.store import Key, RunStore
-from star_bench.runs.summary import summarise, values
 
 Generate = Callable[[list[Item]], Sequence[np.ndarray | None]]
 """A batch of items to uint8 RGB pictures, None where the latents were not finite."""
-Engine = Callable[[Callable[[], Generate], Iterable[list[Item]]], Iterator[Sequence[np.ndarray | None]]]
+Made = Sequence[np.ndarray | OutOfMemory | None]
+Engine = Callable[[Callable[[], Callable[[list[Item]], Made]], Iterable[list[Item]]], Iterator[Made]]
 
 
 class Progress(Protocol):
@@ -34,28 +38,39 @@ def generate(
 ) -> int:
     """Makes the images that the store lacks, batch by batch; returns how many were made.
 
-    A stored picture whose bytes are not those that were stored is made again, with a note.
+    A stored picture whose bytes are not those that were stored is made again, with a note, and so is one that failed
+    for want of memory. A batch that is too large for the memory is made in halves: noise is each image's own.
     """
     known = store.samples
     damaged = {key for key, row in known.items() if row["status"] == "ok" and store.read_image(row) is None}
     if damaged:
         bar.note(f"{len(damaged)} stored pictures are damaged or gone and are made again")
     items = plan.items
-    missing = {item.key for item in items if item.key not in known or item.key in damaged}
+    failed = {key for key, row in known.items() if row["status"] == "error"}
+    missing = {item.key for item in items if item.key not in known or item.key in damaged | failed}
     bar.start("generating", len(items), len(items) - len(missing))
     todo = [batch for batch in plan.batches(size) if any(item.key in missing for item in batch)]
-    for batch, pictures in zip(todo, engine(make, todo), strict=True):
-        rows = []
-        for item, picture in zip(batch, pictures, strict=True):
-            if item.key not in missing:
-                continue
-            if picture is None:
-                rows.append(_failed(item.key, Status.DEGENERATE, "the latents were not finite"))
-            else:
-                rows.append(store.save_image(item.key, encode_png(picture)))
+    halving = Halving("generating", bar.note)
+
+    def make_halving() -> Callable[[list[Item]], Made]:
+        worker = make()
+        return lambda batch: halving(worker, batch)
+
+    for batch, pictures in zip(todo, engine(make_halving, todo), strict=True):
+        pairs = zip(batch, pictures, strict=True)
+        rows = [_store(store, item.key, picture) for item, picture in pairs if item.key in missing]
         store.add_samples(rows)
         bar.advance(len(rows))
     return len(missing)
+
+
+def _store(store: RunStore, key: Key, picture: np.ndarray | OutOfMemory | None) -> dict[str, Any]:
+    """The sample's row. A picture that is degenerate is kept, so that a person can look at it; scoring finds it again."""
+    if isinstance(picture, OutOfMemory):
+        return _failed(key, Status.ERROR, picture.reason)
+    if picture is None:
+        return _failed(key, Status.DEGENERATE, "the latents were not finite")
+    return store.save_image(key, encode_png(picture))
 
 
 def take_foreign(plan: Plan, store: RunStore, files: dict[Key, Path], bar: Progress) -> int:
@@ -70,7 +85,7 @@ def take_foreign(plan: Plan, store: RunStore, files: dict[Key, Path], bar: Progr
         if source is None:
             new = _failed(item.key, Status.MISSING, "no file for this image in the folder")
         else:
-            new = store.save_image(item.key, source.read_bytes(), source.suffix.lower())
+            new = store.save_image(item.key, content_of(source), source.suffix.lower())
         if row != new:
             store.add_samples([new])
         bar.advance(1)
@@ -81,15 +96,12 @@ def _failed(key: Key, status: Status, reason: str) -> dict[str, Any]:
     return {"prompt_id": key[0], "k": key[1], "path": None, "sha256": None, "status": status.value, "reason": reason}
 
 
-def check_degenerate(picture: np.ndarray) -> str | None:
-    """Why a picture can't be meant to show anything, or None. A single flat colour is what NaN and black-out give."""
-    return "the picture is one flat colour" if picture.min() == picture.max() else None
-
-
 def score(plan: Plan, store: RunStore, evaluator: Evaluator, size: int, bar: Progress) -> None:
     """Scores every image that has no score yet. A judge that raises fails the images of its batch, not the run."""
     samples, known = store.samples, store.scores
     items = plan.items
+    expected = (plan.protocol.height, plan.protocol.width) if plan.protocol else None
+    halving, patience = Halving("scoring", bar.note), Patience(limit())
 
     def is_scored(item: Item) -> bool:
         row = known.get(item.key)
@@ -104,12 +116,12 @@ def score(plan: Plan, store: RunStore, evaluator: Evaluator, size: int, bar: Pro
         found: dict[Key, Score] = {}
         ready: list[tuple[Item, np.ndarray]] = []
         for item in batch:
-            picture = _readable(store, samples[item.key])
+            picture = _readable(store, samples[item.key], expected)
             if isinstance(picture, Score):
                 found[item.key] = picture
             else:
                 ready.append((item, picture))
-        found |= _judge(evaluator, ready)
+        found |= _judge(evaluator, ready, halving, patience)
         store.add_scores(
             {
                 "prompt_id": item.prompt.id,
@@ -124,32 +136,42 @@ def score(plan: Plan, store: RunStore, evaluator: Evaluator, size: int, bar: Pro
         bar.advance(len(todo))
 
 
-def _readable(store: RunStore, row: dict[str, Any]) -> np.ndarray | Score:
-    """The picture of a sample, or the score of one that can't be judged."""
+def _readable(store: RunStore, row: dict[str, Any], size: tuple[int, int] | None) -> np.ndarray | Score:
+    """The picture of a sample, or the score of one that can't be judged. size: (height, width) that it must have."""
     if row["status"] != "ok":
         return Score(None, Status(row["status"]), {"error": row["reason"]})
-    content = store.read_image(row)
-    if content is None:
-        return Score(None, Status.CORRUPT, {"error": "the stored file is gone or changed"})
     try:
-        picture = decode_image(content)
-    except ValueError as error:
-        return Score(None, Status.CORRUPT, {"error": str(error)})
-    reason = check_degenerate(picture)
-    return Score(None, Status.DEGENERATE, {"error": reason}) if reason else picture
+        return check_picture(store.read_image(row), size)
+    except UnusablePicture as error:
+        return Score(None, Status.DEGENERATE if error.degenerate else Status.CORRUPT, {"error": str(error)})
 
 
-def _judge(evaluator: Evaluator, ready: list[tuple[Item, np.ndarray]]) -> dict[Key, Score]:
-    if not ready:
-        return {}
+def _judge(
+    evaluator: Evaluator, ready: list[tuple[Item, np.ndarray]], halving: Halving, patience: Patience
+) -> dict[Key, Score]:
+    def work(part: list[tuple[Item, np.ndarray]]) -> list[Score]:
+        pictures, prompts = [picture for _, picture in part], [item.prompt for item, _ in part]
+        return [_storable(one) for one in patience(lambda: evaluator.score(pictures, prompts))]
+
     try:
-        scores = evaluator.score([picture for _, picture in ready], [item.prompt for item, _ in ready])
-        if len(scores) != len(ready):
-            raise ValueError(f"the evaluator gave {len(scores)} scores for {len(ready)} pictures")
+        found = halving(work, ready)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything; only its images have no score
-        failed = Score(None, Status.ERROR, {"error": f"{type(error).__name__}: {error}"})
-        return {item.key: failed for item, _ in ready}
-    return {item.key: result for (item, _), result in zip(ready, scores, strict=True)}
+        found = [Score(None, Status.ERROR, {"error": f"{type(error).__name__}: {error}"})] * len(ready)
+    return {
+        item.key: Score(None, Status.ERROR, {"error": one.reason}) if isinstance(one, OutOfMemory) else one
+        for (item, _), one in zip(ready, found, strict=True)
+    }
+
+
+def _storable(score: Any) -> Score:
+    """A judge's answer for one picture, or an error where it is none that could be stored."""
+    try:
+        if not isinstance(score, Score):
+            raise TypeError(f"a judge must return Score, not {type(score).__name__}")
+        json.dumps([score.value, score.detail], allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return Score(None, Status.ERROR, {"error": f"{type(error).__name__}: {error}"})
+    return score
 
 
 def _judged(plan: Plan, store: RunStore) -> Iterator[Judged]:
@@ -177,6 +199,8 @@ def execute(
     results.json holds nothing that two undisturbed runs would not share; times and versions are in manifest.json.
     Raises Refused when a canary is misjudged: then nothing is generated or scored.
     """
+    from star_bench.runs.summary import summarise, values  # scipy: only once the run is this process'
+
     manifest = store.read("manifest.json") or {"schema": 1, "digest": plan.digest(), **plan.identity(), "sessions": []}
     manifest |= {"environment": environment, "source": source}
     session: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "finished": None}

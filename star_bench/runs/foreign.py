@@ -7,30 +7,49 @@ pictures named by the line's number from 0: 00000.png, or 00000_0.png, 00000_1.p
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Prompt
+from star_bench.json_files import MAX_LINE, parse_json
 from star_bench.protocol import digest_of
 from star_bench.runs.store import Key
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
+"""How files of PNG, JPEG and WebP begin."""
+MAX_PICTURE = 128 << 20  # bytes, chosen here
 FLAT_NAME = re.compile(r"(?P<line>\d+)(?:[_-](?P<k>\d+))?")
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def content_of(path: Path) -> bytes:
+    """What is taken of a file: its bytes where it is a picture, by its first ones; else none, which no judge can score.
+
+    A link is followed to a picture and to nothing else: what is copied into a run may be published with it.
+    """
+    if not path.is_file() or path.stat().st_size > MAX_PICTURE:
+        return b""
+    content = path.read_bytes()
+    return content if content.startswith(MAGIC) else b""
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(MAX_LINE)
 
 
 def _geneval(folder: Path) -> list[tuple[str, list[Path]]]:
     out = []
     for metadata in sorted(folder.glob("*/metadata.jsonl")):
         try:
-            text = str(json.loads(metadata.read_text(encoding="utf-8").splitlines()[0])["prompt"])
-        except (ValueError, LookupError, TypeError):
+            text = str(parse_json(_first_line(metadata))["prompt"])
+        except (OSError, ValueError, LookupError, TypeError):
             raise UsageError(
                 f"{metadata} has no prompt in its first line", "write GenEval's metadata row there"
             ) from None
@@ -39,7 +58,11 @@ def _geneval(folder: Path) -> list[tuple[str, list[Path]]]:
 
 
 def _flat(folder: Path) -> list[tuple[str, list[Path]]]:
-    lines = [line.strip() for line in (folder / "prompts.txt").read_text(encoding="utf-8").splitlines()]
+    listed = folder / "prompts.txt"
+    try:
+        lines = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{listed} can't be read ({error})", "check that it is a readable UTF-8 file") from None
     files: dict[int, list[tuple[int, Path]]] = {}
     for path in _pictures(folder):
         match = FLAT_NAME.fullmatch(path.stem)
@@ -81,4 +104,4 @@ def find(folder: Path, prompts: Sequence[Prompt]) -> dict[Key, Path]:
 
 def digest(files: dict[Key, Path]) -> str:
     """What the pictures are, by their bytes."""
-    return digest_of([[*key, hashlib.sha256(path.read_bytes()).hexdigest()] for key, path in sorted(files.items())])
+    return digest_of([[*key, hashlib.sha256(content_of(path)).hexdigest()] for key, path in sorted(files.items())])

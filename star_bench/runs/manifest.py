@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from star_bench.errors import Refused, UsageError
+from star_bench.json_files import read_json
 from star_bench.protocol import Protocol, digest_of
 
 PLANNED = ("model", "suite", "metric", "judges", "protocol", "samples", "prompts")
@@ -60,7 +60,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "manifest.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, "restore it, or score the run again")
         manifest = Manifest.model_validate(data)
         digest = digest_of({key: data.get(key) for key in PLANNED})
     except FileNotFoundError:
@@ -69,7 +69,7 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the record"
         raise Refused(f"{path}: {key}: {first['msg']}", "score the run again with this version") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except ValueError as error:  # text that no file can hold, of which there is no digest
         raise Refused(f"{path} can't be read ({error})", "restore it, or score the run again") from None
     if digest != manifest.digest:
         raise Refused(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,8 @@ from star_bench.evaluators.base import Evaluator
 from star_bench.model_files import LocalCheckpoint
 from star_bench.runs import foreign
 from star_bench.runs.execute import Generate, Progress, execute, generate, take_foreign
+from star_bench.runs.log import LoggedProgress, recording
+from star_bench.runs.nearest import nearest
 from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
 from star_bench.runs.store import open_run
 from star_bench.suites import GenerationDefaults, SuiteCard
@@ -60,8 +63,15 @@ class Prepared:
     files: dict[tuple[str, int], Path] | None
 
 
+def _may_have_accelerator() -> bool:
+    """False only where torch could find none: no driver's device files, and no Mac. Asking torch takes seconds."""
+    return sys.platform != "linux" or any(Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg"))
+
+
 def choose_device(asked: str) -> str:
     """auto: cuda, then mps, then cpu. Raises UsageError for a device that this machine lacks."""
+    if asked == "cpu" or (asked == "auto" and not _may_have_accelerator()):
+        return "cpu"
     import torch
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -164,8 +174,13 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def run(prepared: Prepared, options: Options, bar: Progress) -> dict[str, Any]:
-    """Runs, or goes on with, a prepared run. Returns the results. Raises Locked while another process writes to it."""
+def run(
+    prepared: Prepared, options: Options, bar: Progress, *, begin: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Runs, or goes on with, a prepared run. Returns the results. Raises Locked while another process writes to it.
+
+    begin is called once the run is this process', before anything is loaded: a second process is refused at once.
+    """
     plan = prepared.plan
     device = choose_device(options.device)
 
@@ -181,7 +196,11 @@ def run(prepared: Prepared, options: Options, bar: Progress) -> dict[str, Any]:
 
         return make
 
-    with open_run(prepared.folder) as store:
+    with open_run(prepared.folder) as store, recording(prepared.folder, bar.note, device=device) as log:
+        begin()
+        bar = LoggedProgress(bar, log)
+        if not store.samples and (said := nearest(plan, options.runs)):
+            bar.note(said)
 
         def produce() -> int:
             if prepared.files is not None:
@@ -189,7 +208,7 @@ def run(prepared: Prepared, options: Options, bar: Progress) -> dict[str, Any]:
             engine = plugins.load(plugins.ENGINES, options.engine)
             return generate(plan, store, worker, engine, options.batch_size, bar)
 
-        return execute(
+        results = execute(
             plan,
             store,
             prepared.evaluator,
@@ -199,3 +218,5 @@ def run(prepared: Prepared, options: Options, bar: Progress) -> dict[str, Any]:
             batch_size=options.batch_size,
             bar=bar,
         )
+        log.write("results", complete=results["complete"], counts=results["counts"])
+        return results

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,35 +15,32 @@ from typing import Any
 
 from star_bench.errors import Locked, Refused
 from star_bench.files import disk_error, to_json, write_atomically
+from star_bench.json_files import RESTORE, read_json, read_rows
 
 Key = tuple[str, int]
 """(prompt id, k)"""
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of an append-only JSONL file; a torn last line (a kill while writing) is dropped.
+PICTURES = "images/"
 
-    Raises Refused, with the line's number, for a broken line that is not the last.
-    """
-    if not path.exists():
-        return []
-    *lines, tail = path.read_bytes().split(b"\n")
-    rows = []
-    for number, line in enumerate([*lines, *([tail] if tail else [])], start=1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-        except ValueError:
-            if number > len(lines):
-                break
-            raise Refused(
-                f"line {number} of {path} is broken though it is not the last",
-                "the file was changed by something else: restore it, or delete this run's folder and run again",
-            ) from None
-        if number <= len(lines):
-            rows.append(row)
-    return rows
+
+def is_plain(name: str) -> bool:
+    """A relative path that stays below its folder on every system: no '..', no drive, no control character."""
+    parts = name.split("/")
+    return not re.search(r'[\x00-\x1f\x7f\\:*?"<>|]', name) and not {"", ".", ".."} & set(parts)
+
+
+def is_picture_path(path: Any) -> bool:
+    """Whether a row's path, which may be anything, is that of a picture below the run's directory."""
+    return isinstance(path, str) and path.startswith(PICTURES) and is_plain(path)
+
+
+def key_of(row: dict[str, Any], path: Path) -> Key:
+    """The image that a row is of. Raises Refused, naming the file that it was read from, for a row of no image."""
+    prompt_id, k = row.get("prompt_id"), row.get("k")
+    if not isinstance(prompt_id, str) or type(k) is not int:
+        raise Refused(f"{path} holds a row of no image (prompt_id {prompt_id!r:.40}, k {k!r:.40})", RESTORE)
+    return prompt_id, k
 
 
 class RowFile:
@@ -83,12 +81,12 @@ class RunStore:
     @property
     def samples(self) -> dict[Key, dict[str, Any]]:
         """The newest row of each image."""
-        return {(row["prompt_id"], row["k"]): row for row in self._samples.rows}
+        return {key_of(row, self._samples.path): row for row in self._samples.rows}
 
     @property
     def scores(self) -> dict[Key, dict[str, Any]]:
         """The newest row of each score."""
-        return {(row["prompt_id"], row["k"]): row for row in self._scores.rows}
+        return {key_of(row, self._scores.path): row for row in self._scores.rows}
 
     def image_path(self, key: Key, suffix: str = ".png") -> Path:
         return self.folder / "images" / key[0] / f"{key[1]}{suffix}"
@@ -113,7 +111,7 @@ class RunStore:
             content = (self.folder / row["path"]).read_bytes()
         except OSError:
             return None
-        return content if hashlib.sha256(content).hexdigest() == row["sha256"] else None
+        return content if hashlib.sha256(content).hexdigest() == row.get("sha256") else None
 
     def write(self, name: str, data: Any) -> None:
         """A JSON file of the run, atomically."""
@@ -125,7 +123,7 @@ class RunStore:
 
     def read(self, name: str) -> Any | None:
         path = self.folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from star_bench.checkpoints import FOLDER_CARD, Checkpoint, Entry
 from star_bench.errors import UsageError
 from star_bench.files import sha256_of, to_json, write_atomically
 from star_bench.generation.pipeline import ADAPTER
+from star_bench.json_files import read_json
 from star_bench.training.policy import Policy
 
 WEIGHTS = "adapter_model.safetensors"
@@ -63,7 +64,7 @@ def register(folder: Path, name: str, file: Path) -> None:
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         raise UsageError(f"{folder} holds no {CARD} and {WEIGHTS}", "give the --out folder of a finished training")
     trained = checkpoints.resolve(str(folder))
-    said = json.loads((folder / CARD).read_bytes())
+    said = read_json(folder / CARD, "give the --out folder of a finished training")
     entry: dict[str, Any] = {
         "lora": {"path": str(folder.resolve())},
         "base": trained.base,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from star_bench.cards import Strict, did_you_mean, load_yaml, parse
+from star_bench.cards import Strict, did_you_mean, load_yaml, parse, parse_yaml
 from star_bench.errors import UsageError
 from star_bench.protocol import digest_of
 
@@ -288,8 +288,8 @@ def _change(data: dict[str, Any], change: str) -> None:
     if not separator or not key:
         raise UsageError(f"--set {change!r} is no change", "write it as section.key=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except (yaml.YAMLError, ValueError):
         raise UsageError(f"--set {key}: {text!r} is no YAML value", "quote it") from None
     *sections, last = key.split(".")
     place = data

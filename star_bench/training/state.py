@@ -6,7 +6,6 @@ LoRA, its average, the optimiser's moments and a few numbers. safetensors and JS
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from star_bench.errors import Refused
 from star_bench.files import disk_error, sha256_of, to_json
+from star_bench.json_files import parse_json
 
 KEPT = 2
 TENSORS = "tensors.safetensors"
@@ -69,7 +69,7 @@ def latest(folder: Path, note: Callable[[str], None]) -> State | None:
     for place in reversed(places):
         try:
             return _read(place)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             note(f"the saved state {place} is damaged ({error}); going back to the one before")
     if places:
         raise Refused(f"no saved state in {folder} is whole", "remove that folder to begin anew, or restore a copy")
@@ -77,7 +77,7 @@ def latest(folder: Path, note: Callable[[str], None]) -> State | None:
 
 
 def _read(place: Path) -> State:
-    said = json.loads((place / NUMBERS).read_bytes())
+    said = parse_json((place / NUMBERS).read_bytes())
     digest = sha256_of(place / TENSORS)
     if digest != said["tensors_sha256"]:
         raise ValueError(f"its tensors have sha256 {digest[:12]}..., not {said['tensors_sha256'][:12]}...")

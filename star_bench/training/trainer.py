@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from star_bench.files import to_json, write_atomically
 from star_bench.protocol import digest_of
 from star_bench.reporting.masks.write import write_masks
 from star_bench.runs.execute import Progress
+from star_bench.runs.log import LoggedProgress, recording
 from star_bench.runs.run import choose_device, make_evaluator
 from star_bench.runs.store import locked
 from star_bench.training.actor import Actor
@@ -121,7 +122,11 @@ class Trainer:
 
         Raises Diverged, Incomplete, Locked, Refused for a folder that was begun otherwise, and what a disk raises.
         """
-        with locked(self.out) if self.is_main else nullcontext():
+        with ExitStack() as held:
+            if self.is_main:
+                held.enter_context(locked(self.out))
+                log = held.enter_context(recording(self.out, self.bar.note, recipe=self.recipe.name))
+                self.bar = LoggedProgress(self.bar, log)
             is_new = self._begin()
             self.bar.start("training", self.recipe.epochs, self.epoch)
             if is_new:

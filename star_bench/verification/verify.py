@@ -6,7 +6,6 @@ them again.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 
 from star_bench.errors import Refused, UsageError
 from star_bench.files import sha256_of
+from star_bench.json_files import read_json
 from star_bench.protocol import digest_of
 from star_bench.reporting.run_files import RunFiles, read_run, run_folder
 from star_bench.runs.bundle import check_picture_path, newest, unpack
@@ -245,7 +245,7 @@ def _summary(run: RunFiles, recorded: Recorded, rows: dict[Key, dict[str, Any]])
     """Every recorded number that is not what the scores give."""
     plan, evaluator = recorded.plan, recorded.evaluator
     now = plain(summarise(plan, evaluator, rows, canaries=run.results.canaries))
-    was = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
+    was = read_json(run.folder / "results.json")
     for name, old, new in differing(_compared(was), _compared(now)):
         yield f"{name} is {old} in results.json and {new} by the scores"
     for row in values(plan, evaluator, rows):

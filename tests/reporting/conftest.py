@@ -202,7 +202,7 @@ class Silent:
     def note(self, message: str) -> None: ...
 
 
-PROTOCOL = Protocol(2, 14, 4.0, "", 64, 64, 16, 0, "float32", "cpu")
+PROTOCOL = Protocol(2, 14, 4.0, "", 8, 8, 16, 0, "float32", "cpu")
 
 
 def drawn(value: float, contrast: float) -> np.ndarray:

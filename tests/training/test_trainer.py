@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -85,23 +83,6 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(undisturbed: Path, tmp_path
     again = load_file(tmp_path / "state" / "000003" / "tensors.safetensors")
     assert newest.keys() == again.keys()
     assert all(torch.equal(newest[name], again[name]) for name in newest)
-
-
-def test_killed_at_any_moment_it_goes_on_exactly(undisturbed: Path, tmp_path: Path) -> None:
-    """kill -9 while it trains, twice, then the same command to its end."""
-    for wanted in (1, 2):
-        process = subprocess.Popen(command(tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            file = tmp_path / "metrics.jsonl"
-            if file.is_file() and len(file.read_bytes().splitlines()) > wanted:
-                break
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert metrics(tmp_path) == metrics(undisturbed)
 
 
 def test_a_damaged_newest_state_falls_back_to_the_one_before(undisturbed: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ sometimes exclude, and prompt. A position is a relation and the index of the cla
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from star_bench.errors import UsageError
 from star_bench.evaluators.geneval.prompts import RELATIONS, TAGS, Vocabulary
+from star_bench.json_files import parse_json
 from star_bench.prompt_files import numbered_lines
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -80,7 +80,7 @@ def prompt_rows(path: Path) -> Iterator[tuple[int, PromptRow, dict[str, Any]]]:
     """
     remedy = "give a file of GenEval's metadata, each line with 'tag', 'include' and 'prompt'"
     for number, line in numbered_lines(path):
-        yield number, parse(PromptRow, line, f"{path}, line {number}", remedy), json.loads(line)
+        yield number, parse(PromptRow, line, f"{path}, line {number}", remedy), parse_json(line)
 
 
 def training_rows(path: Path, vocabulary: Vocabulary) -> list[tuple[int, dict[str, Any]]]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from star_bench.errors import UsageError
 from star_bench.evaluators.geneval.metadata import Metadata, parse
 from star_bench.evaluators.geneval.verdict import DetectedObject, Found
+from star_bench.json_files import parse_json
 
 REMEDY = "mend that line, or evaluate again"
 
@@ -67,7 +68,7 @@ def _row(line: str, where: str) -> ResultRow:
         name: [DetectedObject(name, score, np.array(box, np.float32)) for *box, score in boxes]
         for name, boxes in parse(_Details, columns.details, f"{where}: details", REMEDY).root.items()
     }
-    return ResultRow(**{**columns.model_dump(), "metadata": json.loads(columns.metadata), "details": details})
+    return ResultRow(**{**columns.model_dump(), "metadata": parse_json(columns.metadata), "details": details})
 
 
 def read_results(path: Path) -> list[ResultRow]:

@@ -1,0 +1,49 @@
+"""Why nothing that is stored fits a new run: what the nearest earlier run of the model and suite was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from star_bench.errors import StarBenchError
+from star_bench.runs.manifest import PLANNED, read_manifest
+from star_bench.runs.plan import Plan
+
+
+def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> Iterator[str]:
+    for key in PLANNED:
+        one, other = theirs[key], mine[key]
+        if key in ("protocol", "judges") and one and other:
+            for field in dict.fromkeys((*other, *one)):
+                if one.get(field) != other.get(field):
+                    yield f"{field} ({_said(one.get(field))}, now {_said(other.get(field))})"
+        elif one != other and not (key == "samples" and mine["protocol"]):  # the protocol has them too
+            yield {"model": "the weights", "suite": "the suite's card", "prompts": "the prompts"}.get(key, key)
+
+
+def _said(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 20 else text[:16] + "..."
+
+
+def nearest(plan: Plan, runs: Path) -> str | None:
+    """A sentence that names what differs between this plan and the most similar stored run of its model and suite, or
+    None where there is none. runs: where they are kept; nothing is written.
+    """
+    mine, own = plan.identity(), plan.folder(runs)
+    found: list[tuple[int, str, list[str]]] = []
+    for folder in own.parent.glob("*"):
+        if folder == own or not (folder / "manifest.json").is_file():
+            continue
+        try:
+            theirs = read_manifest(folder).model_dump(mode="json")
+        except StarBenchError:  # what is wrong with another run is told where that run is asked for
+            continue
+        theirs["prompts"] = [list(prompt) for prompt in theirs["prompts"]]
+        if differences := list(_differences(mine, theirs)):
+            found.append((len(differences), folder.name, differences))
+    if not found:
+        return None
+    _, name, differences = min(found)
+    return f"a new run: the nearest that is stored, {name}, differs in {', '.join(differences)}"

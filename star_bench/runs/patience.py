@@ -1,0 +1,63 @@
+"""A judge is a plugin: it may never answer. It is waited for in another thread, and not for ever."""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from star_bench.errors import UsageError
+
+VARIABLE = "STAR_BENCH_JUDGE_TIMEOUT"
+DEFAULT = 600.0  # seconds for a batch, chosen here: the slowest judge on a CPU takes some 3 s per picture
+
+Result = TypeVar("Result")
+
+
+def limit() -> float:
+    """Seconds that a judge has for a batch: what STAR_BENCH_JUDGE_TIMEOUT says, or 600. Raises UsageError."""
+    text = os.environ.get(VARIABLE) or str(DEFAULT)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise UsageError(f"{VARIABLE} is {text!r}, no number of seconds", "give a number above 0, or unset it")
+    return seconds
+
+
+class Patience:
+    """Calls work in a thread of its own. Once it did not come back in time nothing more is handed to it: the thread can't
+    be stopped, and may hold the accelerator. The thread is a daemon, so that the process ends without it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.is_lost = False
+
+    def __call__(self, work: Callable[[], Result]) -> Result:
+        """What the work returns, or raises. Raises TimeoutError, in words, where it does not come back."""
+        if self.is_lost:
+            raise TimeoutError(f"the judge did not answer within {self.seconds:g} s before")
+        answers: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
+
+        def call() -> None:
+            try:
+                answers.put((work(), None))
+            except BaseException as error:  # noqa: BLE001 - told to the one who waits, whatever it is
+                answers.put((None, error))
+
+        threading.Thread(target=call, name="judge", daemon=True).start()
+        try:
+            found, error = answers.get(timeout=self.seconds)
+        except queue.Empty:
+            self.is_lost = True
+            raise TimeoutError(f"the judge did not answer within {self.seconds:g} s") from None
+        if isinstance(error, Exception | KeyboardInterrupt):
+            raise error
+        if error is not None:  # SystemExit, which must not end the run
+            raise RuntimeError(f"the judge raised {type(error).__name__}") from error
+        result: Result = found
+        return result
