@@ -28,7 +28,7 @@ class Row:
     """One line of the published table."""
 
     area: str
-    """runs, pictures, inputs, network, training or load."""
+    """runs, pictures, training, inputs, network or load."""
     fault: str
     """What is done to the program."""
     requirement: str

@@ -293,7 +293,7 @@ def test_a_judge_that_fails_here_is_no_difference(run: Path, monkeypatch: pytest
 
     def failing(self: Evaluator, images: list[np.ndarray], prompts: list[Prompt]) -> list[Score]:
         if prompts[0].id == "00000":
-            raise RuntimeError("out of memory")
+            raise RuntimeError("no kernel image is available")
         return real(self, images, prompts)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Preference, "score", failing)
