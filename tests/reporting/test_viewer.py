@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chromium import Tab
+from figures import Row, publish
 
 from star_bench.reporting.write import write_report
 
@@ -102,6 +103,8 @@ def test_thirty_hostile_prompts_run_nothing_and_show_as_text(run: Run, tab: Tab)
     assert (tab.dialogs, tab.errors) == ([], [])
     assert all(address.startswith("file:") for address in tab.requests)
     assert tab.js("document.querySelectorAll('script').length") == 2
+    requirement = "no script runs, no request leaves, each shows as text"
+    publish(Row("inputs", "hostile prompts in the HTML page, in a browser", requirement, len(HOSTILE), len(HOSTILE)))
 
 
 def test_filters_leave_what_they_say(run: Run, tab: Tab) -> None:
