@@ -18,6 +18,7 @@ help:
 	@echo "make parity  compare GenEval's detector with mmdet's and write docs/parity.md; takes minutes"
 	@echo "make faults  kill, corrupt and starve it as often as docs/reliability.md says, and write that page; takes an hour"
 	@echo "make audit   ask a service on the network whether anything installed has a known weakness"
+	@echo "make audit   ask a vulnerability service about every installed package; needs a network"
 	@echo "make setup   only install, into .venv"
 
 setup: $(INSTALLED)
@@ -61,4 +62,4 @@ faults: $(INSTALLED)
 # service does not know fails it, since otherwise a service that knows none would pass.
 audit: $(INSTALLED)
 	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable > .venv/audited.txt
-	$(BIN)/pip-audit --strict --no-deps --disable-pip -r .venv/audited.txt
+	$(BIN)/uv tool run --from 'pip-audit>=2.7' pip-audit --strict --no-deps --disable-pip -r .venv/audited.txt

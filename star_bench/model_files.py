@@ -63,7 +63,13 @@ def locate(checkpoint: Checkpoint, *, fetch: bool = True) -> LocalCheckpoint:
             "choose a checkpoint whose weights exist, or give `--model PATH` to your own",
         )
     folder, revision = _place(checkpoint.source, [f"{part}/*{end}" for part in PARTS for end in SUFFIXES], fetch)
-    check_folder(folder)
+    try:
+        check_folder(folder)
+    except MissingWeights as error:
+        if not checkpoint.source.hub:
+            raise
+        name = f"{checkpoint.source.hub}@{checkpoint.source.revision}"
+        raise MissingWeights(f"{name} is not whole: {error.problem}", error.remedy) from None
     lora_path, lora_revision = None, None
     if checkpoint.lora:
         wanted = checkpoint.lora.weight_name

@@ -37,14 +37,6 @@ def test_it_tells_of_a_kill_and_of_going_on(tmp_path: Path) -> None:
     assert all(line["time"].endswith("+00:00") and line["level"] in ("info", "warning", "error") for line in lines)
 
 
-def test_an_error_is_in_it_with_its_exit_code(tmp_path: Path) -> None:
-    assert call(tmp_path, "run", *SMALL).returncode == 0
-    (one_run(tmp_path) / "samples.jsonl").write_text("broken\n" * 3)
-    assert call(tmp_path, "run", *SMALL).returncode == 4  # before the run is its own: no line of it in the log
-    events = [line["event"] for line in log_of(tmp_path)]
-    assert events[-1] == "finished"
-
-
 def test_secrets_and_the_home_folder_are_not_in_it(tmp_path: Path) -> None:
     home = tmp_path / "home" / "somebody"
     home.mkdir(parents=True)

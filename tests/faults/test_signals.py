@@ -44,7 +44,7 @@ def test_a_stopped_run_says_so_and_goes_on(undisturbed: tuple[Path, float], tmp_
         stopped, wrong = 0, []
         while stopped < min(IN_A_CHAIN, points - tried):
             how = list(CODES)[stopped % 2]
-            code, said = _stop(folder, how, rng, longest=0.8 * seconds if FULL else 0.4 * seconds)
+            code, said = _stop(folder, how, rng, longest=0.8 * seconds if FULL else 1.0)
             if list(folder.glob("reports/*/index.html")):  # its work was done: what died was a process at its exit
                 late += 1
                 break
