@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import sys
 import traceback
@@ -213,30 +215,54 @@ def build(
 miniature.command()(localise)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+_stopped: list[int] = []
+"""Signals that asked this process to end."""
 
 
-def main() -> None:
-    """The console script: errors become one sentence on stderr and their exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+def _stop(number: int, _frame: FrameType | None) -> None:
+    _stopped.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def _call() -> int:
+    """Runs the command. Its exit code, after an error with one sentence on stderr."""
     try:
-        code = app(standalone_mode=False)  # an exit code where typer met an Exit or Ctrl-C, which it turns into 130
-    except StarBenchError as error:
-        typer.echo(f"star-bench: {error}", err=True)
-        sys.exit(error.exit_code)
+        return app(standalone_mode=False) or 0  # an exit code where typer met an Exit or Ctrl-C
     except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        return INTERRUPTED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else bool(stop.code)
     except Exception as error:  # noqa: BLE001 - the last resort: an exit code of its own
+        if _stopped:  # a library made another error of it; what it says is not what happened
+            return 128 + _stopped[0]
+        if isinstance(error, StarBenchError):
+            typer.echo(f"star-bench: {error}", err=True)
+            return error.exit_code
         if hasattr(error, "format_message"):  # click's own usage errors
             if error.format_message():  # without any word, the help was printed already
                 typer.echo(f"star-bench: {error.format_message()} (see star-bench --help)", err=True)
-            sys.exit(UsageError.exit_code)
+            return UsageError.exit_code
         traceback.print_exc()
         typer.echo("star-bench: this is a bug in star-bench; please report it with the lines above.", err=True)
-        sys.exit(CRASH)
+        return CRASH
+
+
+def main() -> None:
+    """The console script: errors become one sentence on stderr and their exit code, signals 128 and their number."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    code = _call()
+    if code and _stopped:
+        code = 128 + _stopped[0]
     if code == INTERRUPTED:
         typer.echo("star-bench: interrupted; the same command goes on from here.", err=True)
+    if _stopped:
+        # Not sys.exit: once a KeyboardInterrupt has passed through exec(), which dataclasses use, CPython ends the
+        # process by SIGINT, whatever became of the exception. What is registered for the end is done first.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     if code:
         sys.exit(code)
 
