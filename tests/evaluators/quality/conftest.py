@@ -23,9 +23,10 @@ TINY_CLIP = {
 
 @pytest.fixture(scope="session")
 def pictures() -> list[np.ndarray]:
-    """No two of one shape; one wide, one tall, one square. Noise, of fewer pixels than would be taken for it."""
+    """No two of one shape; one wide, one tall, one square, of larger grains, or it would be taken for a failed picture."""
     rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((40, 60), (48, 33), (60, 60))]
+    wide, tall, small = (rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((40, 60), (48, 33), (32, 32)))
+    return [wide, tall, small.repeat(2, 0).repeat(2, 1)]
 
 
 def random_clip(config: dict[str, Any], seed: int) -> Any:
