@@ -47,7 +47,9 @@ def load_run(manifest: Manifest, *, model: str | None = None, device: str = "aut
     """
     if manifest.protocol is None:
         raise UsageError("these pictures were made elsewhere", "give a run whose pictures star-bench generated")
-    name = model or str(manifest.source.get("checkpoint"))
+    known = str(manifest.source.get("checkpoint"))
+    # A folder or a hub's model goes by its name in results, and is found by its place.
+    name = model or (known if known in checkpoints.names() else str(manifest.source.get("place")))
     checkpoint = checkpoints.resolve(name, base=manifest.source.get("base"))
     local = model_files.locate(checkpoint)
     if local.digest != manifest.model:

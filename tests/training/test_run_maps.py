@@ -18,6 +18,7 @@ from star_bench.reporting.run_files import RunFiles, read_run
 from star_bench.reporting.write import write_report
 from star_bench.runs import run as runner
 from star_bench.runs.manifest import read_manifest
+from star_bench.shipped import MINIATURE_FOLDER
 from star_bench.training.masks import Loaded
 from star_bench.training.recipe import AllocationSettings
 from star_bench.training.run_maps import draw_run, load_run
@@ -111,6 +112,15 @@ def test_other_weights_and_maps_that_need_more_than_attention_are_refused(folder
         draw(read_run(folder), loaded, STAR.model_copy(update={"kind": "oracle"}))
     with pytest.raises(UsageError, match="no block 77"):
         draw(read_run(folder), loaded, STAR.model_copy(update={"blocks": (77,)}))
+
+
+def test_a_model_that_has_no_name_is_found_where_the_run_had_it(tmp_path: Path) -> None:
+    place = Path(shutil.copytree(MINIATURE_FOLDER / "pipeline", tmp_path / "mine"))
+    options = runner.Options(model=str(place), suite="geneval-miniature", limit=1, steps=2, runs=tmp_path / "runs")
+    prepared = runner.prepare(options)
+    with RichProgress() as bar:
+        runner.run(prepared, options, bar)
+    assert load_run(read_manifest(prepared.folder), device="cpu").checkpoint.name == "mine"
 
 
 def test_the_viewer_shows_a_pictures_maps_by_step(folder: Path, loaded: Loaded, tab: Tab) -> None:
