@@ -108,7 +108,7 @@ def _each(part: Part, pair: Sequence[Mapping[str, Any]], kind: str = "") -> Iter
         yield from _compared(part, kind + name, first, second)
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def flat_settings(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Settings by their dotted names, without what changes no score: where weights lie (their digests say what they
     are), and what may be done with them.
     """
@@ -117,7 +117,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             if key not in ("weights", "licence"):
-                yield from _flat(inner, f"{name}.{key}")
+                yield from flat_settings(inner, f"{name}.{key}")
     else:
         yield name, value
 
@@ -130,7 +130,7 @@ def _metric(first: RunFiles, second: RunFiles) -> Iterator[Difference]:
     measures = [{m.name: f"{m.implementation} [{m.unit}] {m.version}" for m in run.measures} for run in (a, b)]
     yield from _each(Part.METRIC, measures, "measure ")
     yield from _each(Part.METRIC, (a.judges, b.judges), "judge ")
-    settings = [dict(_flat(run.suite.get("judges"), "judges")) for run in (first, second)]
+    settings = [dict(flat_settings(run.suite.get("judges"), "judges")) for run in (first, second)]
     yield from _each(Part.METRIC, settings)
 
 
