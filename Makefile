@@ -16,8 +16,7 @@ help:
 	@echo "make lint    ruff (lint and format), mypy, import rules"
 	@echo "make check   lint and test: what a change must pass"
 	@echo "make parity  compare GenEval's detector with mmdet's and write docs/parity.md; takes minutes"
-	@echo "make faults  kill, corrupt and starve it as often as docs/reliability.md says, and write that page; takes an hour"
-	@echo "make audit   ask a service on the network whether anything installed has a known weakness"
+	@echo "make faults  kill, corrupt and starve it as often as docs/reliability.md says, and write that page; takes half an hour"
 	@echo "make audit   ask a vulnerability service about every installed package; needs a network"
 	@echo "make setup   only install, into .venv"
 
