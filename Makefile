@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "star-bench needs Python 3.11 or newer, and '$(PYTHON)' is not: name another one, as in 'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12'." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "'$(PYTHON) -m venv' does not work here: install your system's venv package (on Debian and Ubuntu: python3-venv)." >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[dev,train,mmdet]"
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[dev,train,mmdet,ray,parquet]"
 	@touch $@
 
 demo: $(INSTALLED)

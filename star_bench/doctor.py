@@ -7,7 +7,8 @@ from typing import Any
 from star_bench import checkpoints, model_files, suites
 from star_bench.errors import MissingWeights, StarBenchError
 from star_bench.evaluators.base import check_canaries
-from star_bench.runs.run import LIBRARIES, choose_device, environment, make_evaluator
+from star_bench.runs.run import LIBRARIES, choose_device, environment
+from star_bench.runs.workers import make_evaluator
 
 
 def _row(check: str, state: str, detail: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ Exit codes: 0 complete · 1 gate failed · 2 usage · 3 incomplete or degenerate
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import ClassVar, Self
 
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters but for tab and line feed, and those that turn the direction of writing."""
@@ -31,6 +31,10 @@ class StarBenchError(Exception):
         self.problem = problem
         self.remedy = remedy
         super().__init__(visible(f"{problem}: {remedy}."))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """An error that another process raised is the same error here."""
+        return type(self), (self.problem, self.remedy)
 
 
 class GateFailed(StarBenchError):

@@ -15,6 +15,10 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+KERNELS = ("default", "compiled", "math", "flash", "efficient", "cudnn")
+"""What the denoiser runs on: torch's own choice, torch.compile, or one kind of scaled dot-product attention."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How images are made. All of it enters the digest; batch size, order and sharding can't change an image
@@ -41,6 +45,12 @@ class Protocol:
     """cpu, cuda or mps: kernels differ by more than batch sizes do."""
     scheduler: str = "checkpoint"
     """The sampler is the scheduler that the checkpoint ships."""
+    kernels: str = "default"
+    """One of KERNELS: all compute the same sums, and round them otherwise."""
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Without `kernels` where it is the default: digests of runs that were made before there was a choice stay."""
+        settings = dataclasses.asdict(self)
+        if self.kernels == "default":
+            del settings["kernels"]
+        return settings

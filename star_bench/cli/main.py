@@ -22,8 +22,8 @@ from star_bench.cli.gate import gate
 from star_bench.cli.masks import localise, masks, run_masks
 from star_bench.cli.output import Device, Json, print_result
 from star_bench.cli.power import power
-from star_bench.cli.prompts import PromptsDir
 from star_bench.cli.replicate import replicate
+from star_bench.cli.run import Runs, merge, run
 from star_bench.cli.train import curves, register, train
 from star_bench.cli.watch import PanelPairs, watch
 from star_bench.cli.wins import wins
@@ -45,87 +45,12 @@ app.add_typer(prompts.app, name="prompts")
 INTERRUPTED = 128 + signal.SIGINT
 CRASH = 70  # EX_SOFTWARE of sysexits.h: 1 would read as a failed gate
 
-Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
-
 
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
         typer.echo(f"star-bench {__version__}")
         raise typer.Exit
-
-
-@app.command()
-def run(
-    suite: Annotated[str, typer.Option(help="A suite's name (star-bench ls suites) or the path of a card.yaml.")],
-    model: Annotated[str | None, typer.Option(help="A name in checkpoints.yaml, a path, or org/name@revision.")] = None,
-    base: Annotated[str | None, typer.Option(help="The pipeline under a LoRA that doesn't say it.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Score pictures made elsewhere instead of a model's.")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Images per prompt.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many prompts; marked as a subset.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
-    size: Annotated[int | None, typer.Option(min=8, help="Height and width in pixels.")] = None,
-    prompts_dir: PromptsDir = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds every image's noise.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward; no image depends on it.")] = 8,
-    device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
-    runs: Runs = Path("runs"),
-    reports: Annotated[Path, typer.Option(help="Where reports are written.")] = Path("reports"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Generate, score and report. The same command goes on with an interrupted run."""
-    from star_bench import prompt_files
-    from star_bench.runs import run as runner
-
-    prompt_files.use_folder(prompts_dir)
-    options = runner.Options(
-        suite=suite,
-        model=model,
-        base=base,
-        images=images,
-        samples=samples,
-        limit=limit,
-        steps=steps,
-        guidance_scale=guidance,
-        size=size,
-        seed=seed,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        runs=runs,
-    )
-    prepared = runner.prepare(options)
-    if dry_run:
-        from star_bench.runs.cost import estimate_cost
-
-        print_result(estimate_cost(prepared), as_json)
-        return
-    from star_bench.progress import RichProgress, quiet_libraries
-
-    with RichProgress() as bar:
-        results = runner.run(prepared, options, bar, begin=quiet_libraries)
-    from star_bench.reporting.run_files import read_results
-    from star_bench.reporting.tables import print_table
-    from star_bench.reporting.write import folder_name, write_report
-
-    page = write_report(prepared.folder, reports / folder_name(read_results(prepared.folder)))
-    if as_json:
-        print_result({**results, "run": str(prepared.folder), "report": str(page)}, as_json=True)
-    else:
-        from rich.console import Console
-
-        print_table(results, Console())
-    typer.echo(f"run: {prepared.folder}\nreport: {page}", err=True)
-    if not results["complete"]:
-        counts = results["counts"]
-        lost = ", ".join(f"{n} {status}" for status, n in counts.items() if n and status not in ("planned", "ok"))
-        raise Incomplete(
-            f"only {counts['ok']} of {counts['planned']} images have a score ({lost})",
-            "see the report for each reason, mend it, and give the same command again",
-        )
 
 
 @app.command("ls")
@@ -154,6 +79,8 @@ def list_things(
     print_result(tables[what](), as_json)
 
 
+app.command("run")(run)
+app.command()(merge)
 app.command(cls=PanelPairs)(watch)
 app.command()(wins)
 app.command()(compare)

@@ -89,7 +89,8 @@ def masks(
 
     # From here on torch is needed.
     from star_bench.reporting.masks.write import write_masks
-    from star_bench.runs.run import choose_device, make_evaluator
+    from star_bench.runs.run import choose_device
+    from star_bench.runs.workers import make_evaluator
     from star_bench.training import masks as drawing
     from star_bench.training.rollout import schedule_of
     from star_bench.training.sde import sigmas

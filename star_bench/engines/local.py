@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any
 
-Batch = TypeVar("Batch")
-Result = TypeVar("Result")
+from star_bench.engines.base import Batch, Engine, MakeWorker, Result, Settings, Workers
+from star_bench.errors import UsageError
 
 
-def run_local(make_worker: Callable[[], Callable[[Batch], Result]], batches: Iterable[Batch]) -> Iterator[Result]:
+def run_local(make_worker: MakeWorker[Batch, Result], batches: Iterable[Batch]) -> Iterator[Result]:
     """Yields worker(batch) for each batch, in order; the worker is made once, when the first batch comes."""
     worker: Callable[[Batch], Result] | None = None
     for batch in batches:
         worker = worker or make_worker()
         yield worker(batch)
+
+
+class LocalEngine(Engine):
+    """One worker, and one stage at a time: the judge finds the memory free that the pipeline took."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        if (settings.generation, settings.scoring, settings.address) != (Workers(), Workers(), None):
+            raise UsageError(
+                "the local engine is one worker in this process",
+                "give --engine ray with --workers, --gpus or --address",
+            )
+
+    def generate(self, make_worker: MakeWorker[Any, Any], batches: Iterable[Any]) -> Iterator[Any]:
+        return run_local(make_worker, batches)
+
+    def score(self, make_worker: MakeWorker[Any, Any], batches: Iterable[Any]) -> Iterator[Any]:
+        return run_local(make_worker, batches)

@@ -15,6 +15,7 @@ from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline, StableD
 from torch import Tensor
 
 from star_bench.errors import Refused, UsageError
+from star_bench.generation.kernels import use_kernels
 from star_bench.generation.noise import image_generator, latent_noise
 from star_bench.generation.pipeline import denoiser
 from star_bench.protocol import Protocol
@@ -32,6 +33,14 @@ class Embedding:
 
     tokens: Tensor
     pooled: Tensor
+
+    def to(self, device: torch.device) -> Embedding:
+        return Embedding(*(each.to(device, non_blocking=True) for each in (self.tokens, self.pooled)))
+
+    def on_host(self) -> Embedding:
+        """In the computer's memory, pinned where it came from a GPU, so that copying it back does not wait."""
+        host = (each.cpu().pin_memory() if each.is_cuda else each for each in (self.tokens, self.pooled))
+        return Embedding(*host)
 
 
 class Sampler:
@@ -65,7 +74,8 @@ class Sampler:
                 "choose a suite made for its size",
             )
         self.protocol = protocol
-        self._cached_prompts = cached_prompts
+        self._kernels = use_kernels(denoiser(pipe), protocol.kernels)
+        self._cached_prompts: float = cached_prompts
         self._embeddings: OrderedDict[str, Embedding] = OrderedDict()
 
     @property
@@ -94,6 +104,25 @@ class Sampler:
                 self._embeddings.popitem(last=False)
         return [found[text] for text in prompts]
 
+    def free_text_encoders(self, prompts: Sequence[str]) -> None:
+        """Encodes all prompts, keeps the embeddings in the computer's memory, and lets go of the encoders (for SD3.5 in
+        half precision 11 GB of the GPU's memory). No other prompt can be drawn after it.
+
+        Raises UsageError for pipelines other than SD3's, whose encoders are small.
+        """
+        if not isinstance(self.pipe, StableDiffusion3Pipeline):
+            raise UsageError(
+                f"the text encoders of {type(self.pipe).__name__} are not kept apart", "leave --free-text-encoders out"
+            )
+        self._cached_prompts = math.inf
+        for text in dict.fromkeys([*prompts, self.protocol.negative_prompt]):
+            (embedding,) = self.encode([text])
+            self._embeddings[text] = embedding.on_host()
+        for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
+            setattr(self.pipe, name, None)
+        if self.pipe.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def generate(self, items: Sequence[Item], *, batch_size: int | None = None) -> list[np.ndarray | None]:
         """One (H, W, 3) uint8 RGB image per item, None where it is degenerate (see `pixels`)."""
         return [to_uint8(image) for image in self.pixels(items, batch_size=batch_size)]
@@ -114,33 +143,35 @@ class Sampler:
         """Denoised latents (B, C, H, W)."""
         seed, protocol = self.protocol.seed, self.protocol
         noise = torch.stack([latent_noise(seed, name, k, self.latent_shape) for name, _, k in items])
-        return self.pipe(
-            **self._texts([text for _, text, _ in items]),
-            latents=noise.to(self.pipe.device, denoiser(self.pipe).dtype),
-            height=protocol.height,
-            width=protocol.width,
-            num_inference_steps=protocol.steps,
-            guidance_scale=protocol.guidance_scale,
-            output_type="latent",
-            **self._accepted(
-                max_sequence_length=protocol.max_sequence_length,
-                # for schedulers that draw noise at every step: a stream of each image's own
-                generator=[image_generator(seed, name, -1 - k) for name, _, k in items],
-            ),
-        ).images
+        texts = self._texts([text for _, text, _ in items])
+        with self._kernels():
+            return self.pipe(
+                **texts,
+                latents=noise.to(denoiser(self.pipe).device, denoiser(self.pipe).dtype),
+                height=protocol.height,
+                width=protocol.width,
+                num_inference_steps=protocol.steps,
+                guidance_scale=protocol.guidance_scale,
+                output_type="latent",
+                **self._accepted(
+                    max_sequence_length=protocol.max_sequence_length,
+                    # for schedulers that draw noise at every step: a stream of each image's own
+                    generator=[image_generator(seed, name, -1 - k) for name, _, k in items],
+                ),
+            ).images
 
     def _texts(self, texts: list[str]) -> dict[str, Any]:
         guided = self.protocol.guidance_scale > 1
         negative = self.protocol.negative_prompt
         if not isinstance(self.pipe, StableDiffusion3Pipeline):
             return {"prompt": texts, "negative_prompt": [negative] * len(texts) if guided and negative else None}
-        embeddings = self.encode(texts)
+        embeddings = [one.to(denoiser(self.pipe).device) for one in self.encode(texts)]
         out = {
             "prompt_embeds": torch.cat([one.tokens for one in embeddings]),
             "pooled_prompt_embeds": torch.cat([one.pooled for one in embeddings]),
         }
         if guided:
-            against = self.encode([negative])[0]
+            against = self.encode([negative])[0].to(embeddings[0].tokens.device)
             out["negative_prompt_embeds"] = against.tokens.expand(len(texts), -1, -1)
             out["negative_pooled_prompt_embeds"] = against.pooled.expand(len(texts), -1)
         return out

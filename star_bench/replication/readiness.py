@@ -10,7 +10,7 @@ from star_bench.cards import did_you_mean
 from star_bench.errors import MissingWeights, StarBenchError, UsageError
 from star_bench.evaluators.base import Prompt
 from star_bench.replication.plan import CLAIMED, Plan, Row
-from star_bench.runs.run import make_evaluator
+from star_bench.runs.workers import make_evaluator
 from star_bench.suites import NOT_STATED
 
 NOT_RELEASED = "weights not released"

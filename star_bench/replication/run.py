@@ -17,7 +17,7 @@ from star_bench.replication.window import SAME, WHOLE, WITHIN, Window, within_pr
 from star_bench.reporting.write import folder_name, write_report
 from star_bench.runs import run as runner
 from star_bench.runs.cost import estimate_cost
-from star_bench.runs.execute import Progress
+from star_bench.runs.progress import Progress
 
 
 @dataclass(frozen=True)

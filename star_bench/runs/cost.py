@@ -20,7 +20,7 @@ def _seconds_per_image(runs_of_model: Path, device: str, steps: int) -> float | 
             continue
         for session in manifest["sessions"]:
             made = session.get("images_made")
-            if made and session.get("generation_s") is not None:
+            if made and session.get("generation_s") is not None and session.get("engine", "local") == "local":
                 newest = max(newest or ("", 0.0), (session["started"], session["generation_s"] / made))
     return newest[1] if newest else None
 

@@ -2,66 +2,75 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from star_bench.engines.memory import Halving, OutOfMemory
+from star_bench.engines.base import Engine, MakeWorker, Settings
+from star_bench.engines.local import LocalEngine
+from star_bench.engines.memory import OutOfMemory
 from star_bench.evaluators.base import Evaluator, Judged, Score, Status, check_canaries
 from star_bench.files import write_atomically
 from star_bench.pictures import UnusablePicture, check_picture, encode_png
 from star_bench.runs.foreign import content_of
-from star_bench.runs.patience import Patience, limit
 from star_bench.runs.plan import Item, Plan
+from star_bench.runs.progress import NotesOnly, Progress
 from star_bench.runs.store import Key, RunStore
+from star_bench.runs.workers import Asked, Generate, Judge, Pictures, judging
 
-Generate = Callable[[list[Item]], Sequence[np.ndarray | None]]
-"""A batch of items to uint8 RGB pictures, None where the latents were not finite."""
-Made = Sequence[np.ndarray | OutOfMemory | None]
-Engine = Callable[[Callable[[], Callable[[list[Item]], Made]], Iterable[list[Item]]], Iterator[Made]]
-
-
-class Progress(Protocol):
-    """Where work reports to."""
-
-    def start(self, title: str, total: int, done: int) -> None: ...
-    def advance(self, count: int) -> None: ...
-    def note(self, message: str) -> None: ...
+Batches = Sequence[list[Item]]
+Conclude = Callable[[Plan, RunStore, Evaluator, int], dict[str, Any]]
+"""Makes an end, given also how many canaries were judged."""
 
 
 def generate(
-    plan: Plan, store: RunStore, make: Callable[[], Generate], engine: Engine, size: int, bar: Progress
-) -> int:
-    """Makes the images that the store lacks, batch by batch; returns how many were made.
+    batches: Batches, store: RunStore, make: Callable[[], Generate], engine: Engine, bar: Progress
+) -> Iterator[list[Item]]:
+    """Makes the images that the store lacks; yields each batch, in order, once all its pictures are stored.
 
     A stored picture whose bytes are not those that were stored is made again, with a note, and so is one that failed
-    for want of memory. A batch that is too large for the memory is made in halves: noise is each image's own.
+    for want of memory. While a batch is encoded and stored, the next one is made.
     """
     known = store.samples
     damaged = {key for key, row in known.items() if row["status"] == "ok" and store.read_image(row) is None}
+    items = [item for batch in batches for item in batch]
+    damaged &= {item.key for item in items}
     if damaged:
         bar.note(f"{len(damaged)} stored pictures are damaged or gone and are made again")
-    items = plan.items
     failed = {key for key, row in known.items() if row["status"] == "error"}
     missing = {item.key for item in items if item.key not in known or item.key in damaged | failed}
     bar.start("generating", len(items), len(items) - len(missing))
-    todo = [batch for batch in plan.batches(size) if any(item.key in missing for item in batch)]
-    halving = Halving("generating", bar.note)
+    made = engine.generate(make, (batch for batch in batches if any(item.key in missing for item in batch)))
 
-    def make_halving() -> Callable[[list[Item]], Made]:
-        worker = make()
-        return lambda batch: halving(worker, batch)
-
-    for batch, pictures in zip(todo, engine(make_halving, todo), strict=True):
+    def record(batch: list[Item], pictures: Pictures) -> int:
         pairs = zip(batch, pictures, strict=True)
         rows = [_store(store, item.key, picture) for item, picture in pairs if item.key in missing]
         store.add_samples(rows)
-        bar.advance(len(rows))
-    return len(missing)
+        return len(rows)
+
+    def finish(batch: list[Item], job: Future[int] | None) -> list[Item]:
+        if job:
+            bar.advance(job.result())
+        return batch
+
+    begun: deque[tuple[list[Item], Future[int] | None]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="store") as writer:
+        writer.submit(int)  # starts the thread while there is memory for it
+        for batch in batches:
+            if any(item.key in missing for item in batch):
+                begun.append((batch, writer.submit(record, batch, next(made))))
+            else:
+                begun.append((batch, None))
+            if len(begun) > 1:
+                yield finish(*begun.popleft())
+        while begun:
+            yield finish(*begun.popleft())
 
 
 def _store(store: RunStore, key: Key, picture: np.ndarray | OutOfMemory | None) -> dict[str, Any]:
@@ -73,55 +82,83 @@ def _store(store: RunStore, key: Key, picture: np.ndarray | OutOfMemory | None) 
     return store.save_image(key, encode_png(picture))
 
 
-def take_foreign(plan: Plan, store: RunStore, files: dict[Key, Path], bar: Progress) -> int:
-    """Copies pictures made elsewhere into the store, byte for byte, and returns how many were there.
+def take_foreign(batches: Batches, store: RunStore, files: dict[Key, Path], bar: Progress) -> Iterator[list[Item]]:
+    """Copies pictures made elsewhere into the store, byte for byte, and yields each batch once it is there.
 
     Images that are not there are recorded as missing.
     """
     known = store.samples
-    bar.start("taking images", len(plan.items), 0)
-    for item in plan.items:
-        source, row = files.get(item.key), known.get(item.key)
-        if source is None:
-            new = _failed(item.key, Status.MISSING, "no file for this image in the folder")
-        else:
-            new = store.save_image(item.key, content_of(source), source.suffix.lower())
-        if row != new:
-            store.add_samples([new])
-        bar.advance(1)
-    return sum(item.key in files for item in plan.items)
+    bar.start("taking images", sum(map(len, batches)), 0)
+    for batch in batches:
+        for item in batch:
+            source, row = files.get(item.key), known.get(item.key)
+            if source is None:
+                new = _failed(item.key, Status.MISSING, "no file for this image in the folder")
+            else:
+                new = store.save_image(item.key, content_of(source), source.suffix.lower())
+            if row != new:
+                store.add_samples([new])
+        bar.advance(len(batch))
+        yield batch
 
 
 def _failed(key: Key, status: Status, reason: str) -> dict[str, Any]:
     return {"prompt_id": key[0], "k": key[1], "path": None, "sha256": None, "status": status.value, "reason": reason}
 
 
-def score(plan: Plan, store: RunStore, evaluator: Evaluator, size: int, bar: Progress) -> None:
-    """Scores every image that has no score yet. A judge that raises fails the images of its batch, not the run."""
+@dataclass(frozen=True)
+class _HandedOver:
+    """A batch that a judge has: the images that need a score, what is known without the judge, and what it was given."""
+
+    todo: list[Item]
+    found: dict[Key, Score]
+    ready: list[Item]
+
+
+def score(
+    batches: Batches,
+    stored: Iterable[list[Item]],
+    store: RunStore,
+    make: Callable[[], Judge],
+    engine: Engine,
+    bar: Progress,
+    *,
+    size: tuple[int, int] | None,
+) -> None:
+    """Scores every image of the batches that has no score yet, in the batches that `stored` yields.
+
+    size: (height, width) that every picture must have; None for any.
+    """
     samples, known = store.samples, store.scores
-    items = plan.items
-    expected = (plan.protocol.height, plan.protocol.width) if plan.protocol else None
-    halving, patience = Halving("scoring", bar.note), Patience(limit())
 
     def is_scored(item: Item) -> bool:
-        row = known.get(item.key)
-        return row is not None and row["sha256"] == samples[item.key]["sha256"] and row["status"] != "error"
+        row, sample = known.get(item.key), samples.get(item.key)
+        return bool(row and sample and row["sha256"] == sample["sha256"] and row["status"] != "error")
 
-    missing = {item.key for item in items if not is_scored(item)}
-    bar.start("scoring", len(items), len(items) - len(missing))
-    for batch in plan.batches(size):
-        todo = [item for item in batch if item.key in missing]
-        if not todo:
-            continue
-        found: dict[Key, Score] = {}
-        ready: list[tuple[Item, np.ndarray]] = []
-        for item in batch:
-            picture = _readable(store, samples[item.key], expected)
-            if isinstance(picture, Score):
-                found[item.key] = picture
-            else:
-                ready.append((item, picture))
-        found |= _judge(evaluator, ready, halving, patience)
+    items = [item for batch in batches for item in batch]
+    bar.start("scoring", len(items), sum(map(is_scored, items)))
+    with_judge: deque[_HandedOver] = deque()
+
+    def pictures() -> Iterator[list[Asked]]:
+        for batch in stored:
+            todo = [item for item in batch if not is_scored(item)]
+            if not todo:
+                continue
+            found: dict[Key, Score] = {}
+            ready: list[tuple[Item, np.ndarray]] = []
+            for item in batch:
+                picture = _readable(store, samples[item.key], size)
+                if isinstance(picture, Score):
+                    found[item.key] = picture
+                else:
+                    ready.append((item, picture))
+            with_judge.append(_HandedOver(todo, found, [item for item, _ in ready]))
+            yield [(item.prompt, picture) for item, picture in ready]
+
+    make_worker: MakeWorker[list[Asked], list[Score]] = make
+    for scores in engine.score(make_worker, pictures()):
+        batch = with_judge.popleft()
+        found = batch.found | {item.key: one for item, one in zip(batch.ready, scores, strict=True)}
         store.add_scores(
             {
                 "prompt_id": item.prompt.id,
@@ -131,9 +168,9 @@ def score(plan: Plan, store: RunStore, evaluator: Evaluator, size: int, bar: Pro
                 "value": found[item.key].value,
                 "detail": found[item.key].detail,
             }
-            for item in todo
+            for item in batch.todo
         )
-        bar.advance(len(todo))
+        bar.advance(len(batch.todo))
 
 
 def _readable(store: RunStore, row: dict[str, Any], size: tuple[int, int] | None) -> np.ndarray | Score:
@@ -146,64 +183,65 @@ def _readable(store: RunStore, row: dict[str, Any], size: tuple[int, int] | None
         return Score(None, Status.DEGENERATE if error.degenerate else Status.CORRUPT, {"error": str(error)})
 
 
-def _judge(
-    evaluator: Evaluator, ready: list[tuple[Item, np.ndarray]], halving: Halving, patience: Patience
-) -> dict[Key, Score]:
-    def work(part: list[tuple[Item, np.ndarray]]) -> list[Score]:
-        pictures, prompts = [picture for _, picture in part], [item.prompt for item, _ in part]
-        return [_storable(one) for one in patience(lambda: evaluator.score(pictures, prompts))]
-
-    try:
-        found = halving(work, ready)
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; only its images have no score
-        found = [Score(None, Status.ERROR, {"error": f"{type(error).__name__}: {error}"})] * len(ready)
-    return {
-        item.key: Score(None, Status.ERROR, {"error": one.reason}) if isinstance(one, OutOfMemory) else one
-        for (item, _), one in zip(ready, found, strict=True)
-    }
+def size_of(plan: Plan) -> tuple[int, int] | None:
+    """(height, width) of the pictures that are planned; None for pictures made elsewhere."""
+    return (plan.protocol.height, plan.protocol.width) if plan.protocol else None
 
 
-def _storable(score: Any) -> Score:
-    """A judge's answer for one picture, or an error where it is none that could be stored."""
-    try:
-        if not isinstance(score, Score):
-            raise TypeError(f"a judge must return Score, not {type(score).__name__}")
-        json.dumps([score.value, score.detail], allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        return Score(None, Status.ERROR, {"error": f"{type(error).__name__}: {error}"})
-    return score
+def score_here(batches: Batches, store: RunStore, evaluator: Evaluator, bar: Progress, *, plan: Plan) -> None:
+    """`score`, in this process, where all pictures are stored."""
+    engine = LocalEngine(Settings())
+    score(batches, batches, store, lambda: judging(evaluator, bar.note), engine, bar, size=size_of(plan))
+
+
+def conclude(plan: Plan, store: RunStore, evaluator: Evaluator, canaries: int) -> dict[str, Any]:
+    """The results of scores that are all there, which are also in results.json.
+
+    results.json holds nothing that two undisturbed runs would not share; times and versions are in manifest.json.
+    """
+    from star_bench.runs.summary import summarise, values  # scipy: only once the run is this process'
+
+    store.write_rows("values.jsonl", values(plan, evaluator, store.scores))
+    results = summarise(plan, evaluator, store.scores, canaries=canaries)
+    for name, text in evaluator.exports(_judged(plan, store)).items():
+        write_atomically(store.folder / name, text.encode())
+    store.write("results.json", results)
+    return results
 
 
 def _judged(plan: Plan, store: RunStore) -> Iterator[Judged]:
-    samples, scores = store.samples, store.scores
     for item in plan.items:
-        row = scores[item.key]
+        row = store.scores[item.key]
         score = Score(row["value"], Status(row["status"]), row["detail"])
-        yield Judged(item.prompt, samples[item.key]["path"] or "", score)
+        yield Judged(item.prompt, store.samples[item.key]["path"] or "", score)
 
 
 def execute(
     plan: Plan,
+    batches: Batches,
     store: RunStore,
     evaluator: Evaluator,
     *,
-    produce: Callable[[], int],
+    produce: Callable[[Progress], Iterable[list[Item]]],
     environment: dict[str, Any],
     source: dict[str, Any],
-    batch_size: int,
     bar: Progress,
+    engine: Engine | None = None,
+    make_judge: Callable[[], Judge] | None = None,
+    then: Conclude = conclude,
 ) -> dict[str, Any]:
-    """The whole run; `produce` fills the store with images. Returns the results, which are also in results.json.
+    """Generates and scores the batches, and says so in manifest.json. Returns what `then` makes of it, by default results.
 
+    produce fills the store with images, reporting to what it is given, and yields each batch that is there.
+    engine, make_judge: where scoring is done and what with; by default here, by the evaluator.
     source says where the images come from: a checkpoint's name, place and commit, or a folder.
-    results.json holds nothing that two undisturbed runs would not share; times and versions are in manifest.json.
     Raises Refused when a canary is misjudged: then nothing is generated or scored.
     """
-    from star_bench.runs.summary import summarise, values  # scipy: only once the run is this process'
-
+    engine = engine or LocalEngine(Settings())
     manifest = store.read("manifest.json") or {"schema": 1, "digest": plan.digest(), **plan.identity(), "sessions": []}
     manifest |= {"environment": environment, "source": source}
     session: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "finished": None}
+    session["engine"] = "elsewhere" if engine.remote else "local"
     manifest["sessions"].append(session)
     store.write("manifest.json", manifest)
     store.write_rows(
@@ -211,17 +249,17 @@ def execute(
     )
     bar.note(f"{plan.metric.identity}")
     canaries = check_canaries(evaluator)
-    begun = time.monotonic()
-    session["images_made"] = produce()
-    session["generation_s"] = round(time.monotonic() - begun, 2)
-    begun = time.monotonic()
-    score(plan, store, evaluator, batch_size, bar)
-    session["scoring_s"] = round(time.monotonic() - begun, 2)
-    store.write_rows("values.jsonl", values(plan, evaluator, store.scores))
-    results = summarise(plan, evaluator, store.scores, canaries=canaries)
-    for name, text in evaluator.exports(_judged(plan, store)).items():
-        write_atomically(store.folder / name, text.encode())
-    store.write("results.json", results)
+    begun, rows = time.monotonic(), store.recorded
+
+    def stored() -> Iterator[list[Item]]:
+        yield from produce(NotesOnly(bar) if engine.remote else bar)
+        session["images_made"] = store.recorded - rows
+        session["generation_s"] = round(time.monotonic() - begun, 2)
+
+    make = make_judge or (lambda: judging(evaluator, bar.note))
+    score(batches, stored() if engine.remote else list(stored()), store, make, engine, bar, size=size_of(plan))
+    session["scoring_s"] = round(time.monotonic() - begun - session["generation_s"], 2)
+    results = then(plan, store, evaluator, canaries)
     session["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     store.write("manifest.json", manifest)
     return results

@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO
 
 from star_bench import __version__
 from star_bench.errors import StarBenchError
-from star_bench.runs.execute import Progress
+from star_bench.runs.progress import Progress
 from star_bench.scrub import scrub_all
 
 LOG = "log.jsonl"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,10 @@ class Plan:
         """runs/<model>/<suite>/<first 16 digits of the digest>; org/name of a hub becomes org--name."""
         return runs / self.subject.name.replace("/", "--") / self.card.name / self.digest()[:16]
 
-    def batches(self, size: int) -> Iterator[list[Item]]:
+    def batches(self, size: int) -> list[list[Item]]:
         """Items in order, cut at fixed places: a batch that is redone after a kill has the members it had before."""
         items = self.items
-        return (items[i : i + size] for i in range(0, len(items), size))
+        return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def select(prompts: Sequence[Prompt], limit: int | None) -> tuple[Prompt, ...]:
@@ -99,7 +99,9 @@ def select(prompts: Sequence[Prompt], limit: int | None) -> tuple[Prompt, ...]:
     return tuple(prompts[position] for position in sorted(position for _, position in sorted(ranked)[:limit]))
 
 
-def merge_protocol(*layers: GenerationDefaults, seed: int, dtype: str, device: str, where: str) -> Protocol:
+def merge_protocol(
+    *layers: GenerationDefaults, seed: int, dtype: str, device: str, where: str, kernels: str = "default"
+) -> Protocol:
     """The first layer that names a setting decides: command line, then the suite's card, then the checkpoint.
 
     Raises UsageError naming a setting that no layer gives.
@@ -113,4 +115,4 @@ def merge_protocol(*layers: GenerationDefaults, seed: int, dtype: str, device: s
                 f"add {name} to its generation defaults in checkpoints.yaml, or in star-bench.yaml in its folder",
             )
         settings[name] = given[0]
-    return Protocol(**settings, seed=seed, dtype=dtype, device=device)
+    return Protocol(**settings, seed=seed, dtype=dtype, device=device, kernels=kernels)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from star_bench import checkpoints, licences, model_files, plugins, suites
 from star_bench.checkpoints import Checkpoint
+from star_bench.engines.base import Engine, Settings, Workers
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
 from star_bench.model_files import LocalCheckpoint
+from star_bench.protocol import KERNELS
 from star_bench.runs import foreign
-from star_bench.runs.execute import Generate, Progress, execute, generate, take_foreign
+from star_bench.runs.execute import conclude, execute, generate, take_foreign
 from star_bench.runs.log import LoggedProgress, recording
 from star_bench.runs.nearest import nearest
 from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
+from star_bench.runs.progress import Progress
+from star_bench.runs.shards import Shard, begin_shard, finish_shard
 from star_bench.runs.store import open_run
+from star_bench.runs.workers import MakeJudge, MakePictures, make_evaluator
 from star_bench.suites import GenerationDefaults, SuiteCard
 
 LIBRARIES = ("torch", "diffusers", "transformers", "open-clip-torch", "rapidocr", "numpy", "pillow", "star-bench")
@@ -46,8 +49,15 @@ class Options:
     batch_size: int = 8  # chosen here: no image depends on it
     device: str = "auto"
     dtype: str = "auto"
+    kernels: str = "default"
+    free_text_encoders: bool = False
     runs: Path = Path("runs")
     engine: str = "local"
+    workers: Workers = field(default_factory=Workers)
+    scoring_workers: Workers = field(default_factory=Workers)
+    address: str | None = None
+    """Of the engine's cluster."""
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,9 @@ class Prepared:
     source: dict[str, Any]
     """Where the images come from, for the manifest: the hub's commit is recorded here."""
     files: dict[tuple[str, int], Path] | None
+    engine: Engine
+    device: str
+    """That workers compute on."""
 
 
 def _may_have_accelerator() -> bool:
@@ -83,6 +96,19 @@ def choose_device(asked: str) -> str:
     return asked
 
 
+def _device(asked: str, *, elsewhere: bool) -> str:
+    """elsewhere: where work is done on other machines, which device they have is for the user to say."""
+    return asked if elsewhere and asked != "auto" else choose_device(asked)
+
+
+def _device_here(device: str) -> str:
+    """For the canaries that are judged before work is given to other machines."""
+    try:
+        return choose_device(device)
+    except UsageError:
+        return "cpu"
+
+
 def choose_dtype(asked: str, checkpoint: Checkpoint, device: str) -> str:
     """auto: float32 on a CPU, whose half precision is slow and inexact; else what the checkpoint is published for."""
     if asked == "auto":
@@ -90,12 +116,6 @@ def choose_dtype(asked: str, checkpoint: Checkpoint, device: str) -> str:
     if asked not in ("float32", "float16", "bfloat16"):
         raise UsageError(f"dtype {asked!r} is unknown", "choose auto, float32, float16 or bfloat16")
     return asked
-
-
-def make_evaluator(card: SuiteCard, device: str) -> Evaluator:
-    """The card's evaluator, from its entry point."""
-    evaluator: Evaluator = plugins.load(plugins.EVALUATORS, card.evaluator)(card, device=device)
-    return evaluator
 
 
 def _given(options: Options) -> GenerationDefaults:
@@ -112,12 +132,15 @@ def prepare(options: Options) -> Prepared:
     """Finds everything and plans the run, cheapest checks first. Raises the errors of all it asks."""
     if (options.model is None) == (options.images is None):
         raise UsageError("a run needs either a model or a folder of pictures", "give --model NAME or --images DIR")
+    if options.kernels not in KERNELS:
+        raise UsageError(f"there are no kernels {options.kernels!r}", f"choose one of {', '.join(KERNELS)}")
     card = suites.load(options.suite)
-    plugins.load(plugins.ENGINES, options.engine)
+    make_engine = plugins.load(plugins.ENGINES, options.engine)
     checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model else None
     local = model_files.locate(checkpoint) if checkpoint else None
-    device = choose_device(options.device)
-    evaluator = make_evaluator(card, device)
+    device = _device(options.device, elsewhere=make_engine.remote)
+    engine: Engine = make_engine(Settings(device, options.workers, options.scoring_workers, options.address))
+    evaluator = make_evaluator(card, _device_here(device))
     everything = evaluator.prompts()
     prompts = select(everything, options.limit)
     judges = evaluator.judges()
@@ -131,6 +154,7 @@ def prepare(options: Options) -> Prepared:
             seed=options.seed,
             dtype=choose_dtype(options.dtype, checkpoint, device),
             device=device.split(":")[0],
+            kernels=options.kernels,
             where=checkpoint.name,
         )
         parts = tuple(licences.of_checkpoint(checkpoint))
@@ -149,7 +173,10 @@ def prepare(options: Options) -> Prepared:
         subject = Subject(name, foreign.digest(files), "not stated", foreign=True)
         samples = options.samples or card.protocol.samples or 1
     plan = Plan(subject, card, evaluator.metric, judges, prompts, len(everything), samples, protocol)
-    return Prepared(plan, plan.folder(options.runs), evaluator, local, source, files)
+    folder = plan.folder(options.runs)
+    if options.shard:
+        folder = options.shard.folder(folder)
+    return Prepared(plan, folder, evaluator, local, source, files, engine, device)
 
 
 def suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefaults:
@@ -177,46 +204,45 @@ def environment(device: str) -> dict[str, Any]:
 def run(
     prepared: Prepared, options: Options, bar: Progress, *, begin: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-    """Runs, or goes on with, a prepared run. Returns the results. Raises Locked while another process writes to it.
+    """Runs, or goes on with, a prepared run or shard. Returns the results, of a shard its record.
+
+    Raises Locked while another process writes to it.
 
     begin is called once the run is this process', before anything is loaded: a second process is refused at once.
     """
-    plan = prepared.plan
-    device = choose_device(options.device)
+    plan, engine, device = prepared.plan, prepared.engine, prepared.device
+    whole = plan.batches(options.batch_size)
+    batches = options.shard.own(whole) if options.shard else whole
 
-    def worker() -> Generate:
-        from star_bench.generation.pipeline import load
-        from star_bench.generation.sampler import Sampler
-
-        assert prepared.local is not None and plan.protocol is not None
-        sampler = Sampler(load(prepared.local, dtype=plan.protocol.dtype, device=device), plan.protocol)
-
-        def make(batch: list[Item]) -> Sequence[np.ndarray | None]:
-            return sampler.generate([(item.prompt.id, item.prompt.text, item.k) for item in batch])
-
-        return make
-
-    with open_run(prepared.folder) as store, recording(prepared.folder, bar.note, device=device) as log:
+    with open_run(prepared.folder) as store, recording(prepared.folder, bar.note, device=device) as log, engine:
         begin()
         bar = LoggedProgress(bar, log)
-        if not store.samples and (said := nearest(plan, options.runs)):
+        if options.shard:
+            begin_shard(store, options.shard, plan, options.batch_size)
+        elif not store.samples and (said := nearest(plan, options.runs)):
             bar.note(said)
+        note = {} if engine.remote else {"note": bar.note}
 
-        def produce() -> int:
+        def produce(shown: Progress) -> Iterator[list[Item]]:
             if prepared.files is not None:
-                return take_foreign(plan, store, prepared.files, bar)
-            engine = plugins.load(plugins.ENGINES, options.engine)
-            return generate(plan, store, worker, engine, options.batch_size, bar)
+                return take_foreign(batches, store, prepared.files, shown)
+            assert prepared.local is not None and plan.protocol is not None
+            texts = tuple(prompt.text for prompt in plan.prompts) if options.free_text_encoders else ()
+            make = MakePictures(prepared.local, plan.protocol, device, texts, begin, **note)
+            return generate(batches, store, make, engine, shown)
 
         results = execute(
             plan,
+            batches,
             store,
             prepared.evaluator,
             produce=produce,
             environment=environment(device),
             source=prepared.source,
-            batch_size=options.batch_size,
             bar=bar,
+            engine=engine,
+            make_judge=MakeJudge(plan.card, device, begin) if engine.remote else None,
+            then=finish_shard if options.shard else conclude,
         )
         log.write("results", complete=results["complete"], counts=results["counts"])
         return results

@@ -77,25 +77,28 @@ class RunStore:
         self.folder = folder
         self._samples = RowFile(folder / "samples.jsonl")
         self._scores = RowFile(folder / "scores.jsonl")
+        self.samples = {key_of(row, self._samples.path): row for row in self._samples.rows}
+        """The newest row of each image, kept up with what is added."""
+        self.scores = {key_of(row, self._scores.path): row for row in self._scores.rows}
+        """The newest row of each score, kept up with what is added."""
 
     @property
-    def samples(self) -> dict[Key, dict[str, Any]]:
-        """The newest row of each image."""
-        return {key_of(row, self._samples.path): row for row in self._samples.rows}
-
-    @property
-    def scores(self) -> dict[Key, dict[str, Any]]:
-        """The newest row of each score."""
-        return {key_of(row, self._scores.path): row for row in self._scores.rows}
+    def recorded(self) -> int:
+        """Rows of images, older ones of the same image counted."""
+        return len(self._samples.rows)
 
     def image_path(self, key: Key, suffix: str = ".png") -> Path:
         return self.folder / "images" / key[0] / f"{key[1]}{suffix}"
 
     def add_samples(self, rows: Iterable[dict[str, Any]]) -> None:
-        self._samples.append(rows)
+        new = list(rows)
+        self._samples.append(new)
+        self.samples |= {key_of(row, self._samples.path): row for row in new}
 
     def add_scores(self, rows: Iterable[dict[str, Any]]) -> None:
-        self._scores.append(rows)
+        new = list(rows)
+        self._scores.append(new)
+        self.scores |= {key_of(row, self._scores.path): row for row in new}
 
     def save_image(self, key: Key, content: bytes, suffix: str = ".png") -> dict[str, Any]:
         """Writes one picture and returns its row for add_samples."""

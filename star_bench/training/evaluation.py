@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from star_bench import licences
 from star_bench.checkpoints import Checkpoint
-from star_bench.engines.local import run_local
+from star_bench.engines.base import Settings
+from star_bench.engines.local import LocalEngine
 from star_bench.evaluators.base import Evaluator
 from star_bench.generation.sampler import Sampler
 from star_bench.model_files import LocalCheckpoint
-from star_bench.runs.execute import Progress, execute, generate
-from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
+from star_bench.runs.execute import execute, generate
+from star_bench.runs.plan import Plan, Subject, merge_protocol, select
+from star_bench.runs.progress import Progress
 from star_bench.runs.run import environment, suite_defaults
 from star_bench.runs.store import open_run
+from star_bench.runs.workers import Generate, generating
 from star_bench.suites import GenerationDefaults
 from star_bench.training.actor import Actor
 from star_bench.training.recipe import EvaluationSettings
@@ -90,19 +92,19 @@ class Evaluation:
             subject, evaluator.card, evaluator.metric, judges, prompts, len(everything), protocol.samples, protocol
         )
 
-        def worker() -> Callable[[list[Item]], Sequence[np.ndarray | None]]:
-            sampler = Sampler(self.actor.pipe, protocol)
-            return lambda batch: sampler.generate([(item.prompt.id, item.prompt.text, item.k) for item in batch])
+        def worker() -> Generate:
+            return generating(Sampler(self.actor.pipe, protocol), bar.note)
 
+        batches, engine = plan.batches(BATCH_SIZE), LocalEngine(Settings())
         with open_run(plan.folder(self.folder)) as store:
             return execute(
                 plan,
+                batches,
                 store,
                 evaluator,
-                produce=lambda: generate(plan, store, worker, run_local, BATCH_SIZE, bar),
+                produce=lambda shown: generate(batches, store, worker, engine, shown),
                 environment=environment(self.actor.device),
                 source={"checkpoint": self.checkpoint.name, "epoch": epoch},
-                batch_size=BATCH_SIZE,
                 bar=bar,
             )
 

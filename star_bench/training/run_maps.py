@@ -21,8 +21,8 @@ from star_bench.generation.sampler import to_uint8
 from star_bench.pictures import read_picture
 from star_bench.reporting.masks.steps import ROWS, SETTINGS, MapRow, MapSettings, draw_strip
 from star_bench.reporting.run_files import RunFiles, RunImage, read_json
-from star_bench.runs.execute import Progress
 from star_bench.runs.manifest import Manifest
+from star_bench.runs.progress import Progress
 from star_bench.runs.store import RowFile, locked
 from star_bench.training.allocation import KINDS, AllocationSettings, Evidence, allocate
 from star_bench.training.attention import AttentionCapture

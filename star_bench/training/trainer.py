@@ -22,10 +22,11 @@ from star_bench.errors import Incomplete, UsageError
 from star_bench.files import to_json, write_atomically
 from star_bench.protocol import digest_of
 from star_bench.reporting.masks.write import write_masks
-from star_bench.runs.execute import Progress
 from star_bench.runs.log import LoggedProgress, recording
-from star_bench.runs.run import choose_device, make_evaluator
+from star_bench.runs.progress import Progress
+from star_bench.runs.run import choose_device
 from star_bench.runs.store import locked
+from star_bench.runs.workers import make_evaluator
 from star_bench.training.actor import Actor
 from star_bench.training.advantage import group_advantages, varies
 from star_bench.training.card import make_card

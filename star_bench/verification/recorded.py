@@ -17,7 +17,7 @@ from star_bench.evaluators.base import Evaluator, Prompt
 from star_bench.reporting.run_files import RunFiles
 from star_bench.runs.manifest import Manifest
 from star_bench.runs.plan import Plan, Subject
-from star_bench.runs.run import make_evaluator
+from star_bench.runs.workers import make_evaluator
 from star_bench.statistics.bootstrap import METHOD
 from star_bench.suites import SuiteCard
 

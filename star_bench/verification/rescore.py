@@ -9,7 +9,8 @@ from typing import Any
 
 from star_bench.evaluators.base import Score, Status, check_canaries
 from star_bench.reporting.run_files import RunFiles, RunImage
-from star_bench.runs.execute import Progress, score
+from star_bench.runs.execute import score_here
+from star_bench.runs.progress import Progress
 from star_bench.runs.store import RunStore
 from star_bench.runs.summary import summarise
 from star_bench.verification.recorded import Recorded
@@ -84,7 +85,7 @@ def rescore(
     canaries = check_canaries(evaluator)
     RunStore(folder).write_rows("samples.jsonl", (_sample(run, image) for image in run.images))
     store = RunStore(folder)
-    score(plan, store, evaluator, batch_size, bar)
+    score_here(plan.batches(batch_size), store, evaluator, bar, plan=plan)
     new = {key: Score(row["value"], Status(row["status"]), row["detail"]) for key, row in store.scores.items()}
     judged = [image for image in run.images if image.sample and image.sample.path and image.sample.path not in skip]
     pairs = [Pair(image, _recorded(image), new[image.prompt.id, image.k]) for image in judged]

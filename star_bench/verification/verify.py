@@ -20,9 +20,9 @@ from star_bench.json_files import read_json
 from star_bench.protocol import digest_of
 from star_bench.reporting.run_files import RunFiles, read_run, run_folder
 from star_bench.runs.bundle import check_picture_path, newest, unpack
-from star_bench.runs.execute import Progress
 from star_bench.runs.manifest import read_manifest
 from star_bench.runs.plan import Plan
+from star_bench.runs.progress import Progress
 from star_bench.runs.store import Key, locked
 from star_bench.runs.summary import summarise, values
 from star_bench.statistics.bootstrap import METHOD

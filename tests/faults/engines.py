@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from star_bench.engines.local import run_local
+from star_bench.engines.local import LocalEngine, run_local
 from star_bench.runs.run import Options, prepare, run
 from star_bench.training.trainer import Silent
 
@@ -18,7 +18,7 @@ Batch = list[Any]
 Work = Callable[[Batch], Sequence[Any]]
 
 
-def shuffled(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator[Sequence[Any]]:
+def _shuffled(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator[Sequence[Any]]:
     """Every picture in another batch than it was planned in, in another order; given back as planned."""
     planned = list(batches)
     items = [item for batch in planned for item in batch]
@@ -55,17 +55,17 @@ def _raising(make_worker: Callable[[], Work], batches: Iterable[Batch], fits: Ca
         Sampler._latents = inner  # type: ignore[method-assign]
 
 
-def one_at_a_time(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator[Any]:
+def _one_at_a_time(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator[Any]:
     """Memory for a single picture."""
     return _raising(make_worker, batches, lambda batch: len(batch) == 1)
 
 
-def no_memory(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator[Any]:
+def _no_memory(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator[Any]:
     """Memory for the first prompt's pictures only."""
     return _raising(make_worker, batches, lambda batch: all(name == "00000" for name, _, _ in batch))
 
 
-def tight(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator[Any]:
+def _tight(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator[Any]:
     """The system gives this process no more memory than a few pictures need, until the last is made."""
     worker = make_worker()
     planned = list(batches)
@@ -78,6 +78,17 @@ def tight(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator
         yield from map(worker, planned)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _generating_by(function: Callable[..., Iterator[Any]]) -> type[LocalEngine]:
+    class Faulty(LocalEngine):
+        def generate(self, make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator[Any]:
+            return function(make_worker, batches)
+
+    return Faulty
+
+
+shuffled, one_at_a_time, no_memory, tight = map(_generating_by, (_shuffled, _one_at_a_time, _no_memory, _tight))
 
 
 def install(folder: Path) -> None:

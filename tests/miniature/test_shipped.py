@@ -15,7 +15,7 @@ from star_bench.miniature import accuracy
 from star_bench.miniature.generator import SAMPLING
 from star_bench.miniature.scenes import SMALL
 from star_bench.runs.plan import merge_protocol
-from star_bench.runs.run import make_evaluator
+from star_bench.runs.workers import make_evaluator
 from star_bench.shipped import MINIATURE_FOLDER
 from star_bench.suites import GenerationDefaults
 from star_bench.suites import load as suite

@@ -22,7 +22,8 @@ from star_bench.miniature.scenes import SMALL, random_scene
 from star_bench.pictures import encode_png
 from star_bench.protocol import Protocol
 from star_bench.runs.execute import execute
-from star_bench.runs.plan import Plan, Subject
+from star_bench.runs.plan import Item, Plan, Subject
+from star_bench.runs.progress import Progress
 from star_bench.runs.store import open_run
 from star_bench.suites import load
 
@@ -245,17 +246,18 @@ def make_run(
         values.shape[1],
         None if foreign else dataclasses.replace(PROTOCOL, **changed),
     )
+    batches = plan.batches(8)
     with open_run(plan.folder(folder)) as store:
 
-        def produce() -> int:
+        def produce(_: Progress) -> list[list[Item]]:
             of_prompt = {prompt.id: row for prompt, row in zip(asked, values, strict=False)}
             store.add_samples(
                 store.save_image(item.key, encode_png(drawn(of_prompt[item.prompt.id][item.k], contrast)))
                 for item in plan.items
             )
-            return len(plan.items)
+            return batches
 
-        execute(plan, store, evaluator, produce=produce, environment={}, source={}, batch_size=8, bar=Silent())
+        execute(plan, batches, store, evaluator, produce=produce, environment={}, source={}, bar=Silent())
         return store.folder
 
 

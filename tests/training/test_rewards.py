@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from star_bench import suites
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
-from star_bench.runs.run import make_evaluator
+from star_bench.runs.workers import make_evaluator
 from star_bench.training.recipe import Reward
 from star_bench.training.rewards import Asked, Judgement, Rewards, shares_of
 

@@ -10,7 +10,7 @@ from star_bench import checkpoints, model_files, suites
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Prompt
 from star_bench.generation.pipeline import load
-from star_bench.runs.run import make_evaluator
+from star_bench.runs.workers import make_evaluator
 from star_bench.training.token_positions import TokenPositions
 from star_bench.training.words import CoreTokens, Part
 

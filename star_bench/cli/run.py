@@ -1,0 +1,141 @@
+"""`star-bench run`, and `star-bench merge` for a run that was made in shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from star_bench.cli.output import Device, Json, print_result
+from star_bench.cli.prompts import PromptsDir
+from star_bench.errors import Incomplete
+
+Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+Reports = Annotated[Path, typer.Option("--reports", help="Where reports are written.")]
+
+
+def run(
+    suite: Annotated[str, typer.Option(help="A suite's name (star-bench ls suites) or the path of a card.yaml.")],
+    model: Annotated[str | None, typer.Option(help="A name in checkpoints.yaml, a path, or org/name@revision.")] = None,
+    base: Annotated[str | None, typer.Option(help="The pipeline under a LoRA that doesn't say it.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Score pictures made elsewhere instead of a model's.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Images per prompt.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many prompts; marked as a subset.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Height and width in pixels.")] = None,
+    prompts_dir: PromptsDir = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds every image's noise.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward; no image depends on it.")] = 8,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    kernels: Annotated[
+        str, typer.Option(help="default, compiled, or attention's: math, flash, efficient, cudnn.")
+    ] = "default",
+    free_text_encoders: Annotated[
+        bool,
+        typer.Option("--free-text-encoders", help="SD3: encode all prompts first, then free the encoders' memory."),
+    ] = False,
+    runs: Runs = Path("runs"),
+    reports: Reports = Path("reports"),
+    engine: Annotated[str, typer.Option(help="Where work runs: local or ray.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="ray: of generation; by default one per GPU.")] = None,
+    gpus: Annotated[float | None, typer.Option(min=0, help="ray: GPUs of each; 0.5 lets two share one.")] = None,
+    scoring_workers: Annotated[int | None, typer.Option(min=1, help="ray: of scoring; by default one per GPU.")] = None,
+    scoring_gpus: Annotated[float | None, typer.Option(min=0, help="ray: GPUs of each.")] = None,
+    address: Annotated[str | None, typer.Option(help="ray: a cluster's, ray://HOST:PORT; else this machine.")] = None,
+    shard: Annotated[str | None, typer.Option(help="Only part i of n, as in 2/7; 'star-bench merge' ends it.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Generate, score and report. The same command goes on with an interrupted run."""
+    from star_bench import prompt_files
+    from star_bench.engines.base import Workers
+    from star_bench.runs import run as runner
+    from star_bench.runs.shards import Shard
+
+    prompt_files.use_folder(prompts_dir)
+    options = runner.Options(
+        suite=suite,
+        model=model,
+        base=base,
+        images=images,
+        samples=samples,
+        limit=limit,
+        steps=steps,
+        guidance_scale=guidance,
+        size=size,
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        kernels=kernels,
+        free_text_encoders=free_text_encoders,
+        runs=runs,
+        engine=engine,
+        workers=Workers(workers, gpus),
+        scoring_workers=Workers(scoring_workers, scoring_gpus),
+        address=address,
+        shard=Shard.parse(shard) if shard else None,
+    )
+    prepared = runner.prepare(options)
+    if dry_run:
+        from star_bench.runs.cost import estimate_cost
+
+        print_result(estimate_cost(prepared), as_json)
+        return
+    from star_bench.progress import RichProgress, quiet_libraries
+
+    with RichProgress() as bar:
+        results = runner.run(prepared, options, bar, begin=quiet_libraries)
+    if options.shard:
+        print_result(results if as_json else {"shard": str(options.shard), **results["counts"]}, as_json)
+        typer.echo(
+            f"shard: {prepared.folder}\nwhen all are done: star-bench merge {prepared.folder.parents[1]}", err=True
+        )
+    else:
+        _report(prepared.folder, reports, results, as_json)
+    _check_whole(results)
+
+
+def merge(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, in which its shards are.")],
+    reports: Reports = Path("reports"),
+    as_json: Json = False,
+) -> None:
+    """Make one run of its shards, as if it had been run in one piece. No weights are needed."""
+    from star_bench.progress import RichProgress
+    from star_bench.runs import shards
+
+    with RichProgress() as bar:
+        results = shards.merge(run, bar)
+    _report(run, reports, results, as_json)
+    _check_whole(results)
+
+
+def _report(run: Path, reports: Path, results: Mapping[str, Any], as_json: bool) -> None:
+    from star_bench.reporting.run_files import read_results
+    from star_bench.reporting.tables import print_table
+    from star_bench.reporting.write import folder_name, write_report
+
+    page = write_report(run, reports / folder_name(read_results(run)))
+    if as_json:
+        print_result({**results, "run": str(run), "report": str(page)}, as_json=True)
+    else:
+        from rich.console import Console
+
+        print_table(results, Console())
+    typer.echo(f"run: {run}\nreport: {page}", err=True)
+
+
+def _check_whole(results: Mapping[str, Any]) -> None:
+    """Raises Incomplete."""
+    if not results["complete"]:
+        counts = results["counts"]
+        lost = ", ".join(f"{n} {status}" for status, n in counts.items() if n and status not in ("planned", "ok"))
+        raise Incomplete(
+            f"only {counts['ok']} of {counts['planned']} images have a score ({lost})",
+            "see the report for each reason, mend it, and give the same command again",
+        )

@@ -1,0 +1,222 @@
+"""A run in parts that know nothing of each other, for schedulers such as Slurm; and what makes one run of them.
+
+Shard 2 of 7 is batches 2, 9, 16, ... of the run's plan. The batches are those of the whole run, so every picture has the
+bytes that it would have there. A shard has a directory of its own below the run's, with one writer, and goes on like a run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from star_bench import suites
+from star_bench.cards import parse
+from star_bench.errors import Incomplete, Refused, UsageError
+from star_bench.evaluators.base import Evaluator, Prompt, Status
+from star_bench.json_files import read_json, read_rows
+from star_bench.runs.execute import Batches, conclude
+from star_bench.runs.manifest import Manifest, read_manifest
+from star_bench.runs.plan import Plan, Subject
+from star_bench.runs.progress import Progress
+from star_bench.runs.store import Key, RunStore, locked
+from star_bench.runs.workers import make_evaluator
+
+SHARDS = "shards"
+RECORD = "shard.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number`, from 1, of `of`."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Of "2/7". Raises UsageError."""
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise UsageError(f"{text!r} is no shard", "give its number, from 1, and how many there are, as in 2/7")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def folder(self, run: Path) -> Path:
+        """Below the run's directory."""
+        return run / SHARDS / f"{self.number}-of-{self.of}"
+
+    def own(self, batches: Batches) -> Batches:
+        """Every `of`-th batch; none where there are fewer batches than shards."""
+        return batches[self.number - 1 :: self.of]
+
+
+class Record(BaseModel):
+    """shard.json. finished: whether every image of the shard was tried and judged. suite: as it is found on a machine.
+
+    counts: images by status. model, of_prompts: what results.json says and manifest.json does not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    number: int = Field(ge=1)
+    of: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    digest: str
+    suite: str
+    model: Subject
+    of_prompts: int = Field(ge=1)
+    finished: bool = False
+    canaries: int = 0
+    counts: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def shard(self) -> Shard:
+        return Shard(self.number, self.of)
+
+
+def _read(folder: Path) -> Record:
+    """Raises Refused for a record that can't be read, UsageError for one that says what none can say."""
+    return parse(Record, read_json(folder / RECORD), str(folder / RECORD))
+
+
+def begin_shard(store: RunStore, shard: Shard, plan: Plan, batch_size: int) -> None:
+    """Says what the shard is of. Raises UsageError where it was begun with batches of another size."""
+    if (store.folder / RECORD).exists() and (begun := _read(store.folder).batch_size) != batch_size:
+        raise UsageError(
+            f"shard {shard} was begun with --batch-size {begun}, and batches of {batch_size} are cut elsewhere",
+            f"give --batch-size {begun}, or delete {store.folder}",
+        )
+    record = Record(
+        number=shard.number,
+        of=shard.of,
+        batch_size=batch_size,
+        digest=plan.digest(),
+        suite=plan.card.asked,
+        model=plan.subject,
+        of_prompts=plan.of,
+    )
+    store.write(RECORD, record.model_dump(mode="json", by_alias=True))
+
+
+def finish_shard(_: Plan, store: RunStore, __: Evaluator, canaries: int) -> dict[str, Any]:
+    """The shard's record, also in shard.json."""
+    statuses = Counter(row["status"] for row in store.scores.values())
+    counts = {"planned": len(store.scores), **{status.value: statuses.get(status.value, 0) for status in Status}}
+    done = _read(store.folder).model_copy(update={"finished": True, "canaries": canaries, "counts": counts})
+    record = done.model_dump(mode="json", by_alias=True)
+    store.write(RECORD, record)
+    return {**record, "complete": counts["planned"] == counts["ok"]}
+
+
+def merge(run: Path, bar: Progress) -> dict[str, Any]:
+    """Makes the run of its shards: the same files as of a run in one piece. Returns its results.
+
+    Neither the checkpoint nor the judges' weights are needed. The shards stay where they are. Raises UsageError where there
+    are none, Incomplete where one is missing, unfinished or damaged, Refused where they are not of one plan, and Locked.
+    """
+    if not (run / SHARDS).is_dir():
+        raise UsageError(
+            f"{run} has no shards", "give the directory that 'star-bench run --shard' names, up to /shards"
+        )
+    with locked(run):
+        records = _whole_set(run)
+        folders = [record.shard.folder(run) for record in records]
+        manifests = [read_manifest(folder) for folder in folders]
+        plan, evaluator = _plan(folders[0], records[0], manifests[0])
+        if strangers := [
+            folder for folder, each in zip(folders, manifests, strict=True) if each.digest != plan.digest()
+        ]:
+            raise Refused(f"{strangers[0]} is of another run than {folders[0]}", "delete it, and run it again")
+        stores = [RunStore(folder) for folder in folders]
+        batches = plan.batches(records[0].batch_size)
+        owner = {item.key: stores[i % len(stores)] for i, batch in enumerate(batches) for item in batch}
+        keys = [item.key for item in plan.items]
+        if lost := [key for key in keys if key not in owner[key].samples or key not in owner[key].scores]:
+            raise Incomplete(f"image {lost[0][1]} of prompt {lost[0][0]!r} is in no shard", "run the shards again")
+        merged = RunStore(run)
+        _take_pictures(keys, owner, merged, bar)
+        merged.write("manifest.json", _manifest(folders))
+        merged.write_rows("prompts.jsonl", read_rows(folders[0] / "prompts.jsonl"))
+        merged.write_rows("samples.jsonl", (owner[key].samples[key] for key in keys))
+        merged.write_rows("scores.jsonl", (owner[key].scores[key] for key in keys))
+        return conclude(plan, RunStore(run), evaluator, records[0].canaries)
+
+
+def _whole_set(run: Path) -> list[Record]:
+    """Shards 1 to n of the same n and the same batches. Raises Incomplete where none has all, naming what is missing."""
+    sets: dict[tuple[int, int], dict[int, Record]] = defaultdict(dict)
+    for path in sorted((run / SHARDS).glob(f"*/{RECORD}")):
+        record = _read(path.parent)
+        sets[record.of, record.batch_size][record.number] = record
+    whole = [found for (of, _), found in sets.items() if len(found) == of and all(r.finished for r in found.values())]
+    if whole:
+        return [whole[0][number] for number in sorted(whole[0])]
+    if not sets:
+        raise Incomplete(f"{run / SHARDS} holds no shard that was begun", "run the shards first")
+    (of, size), found = max(sets.items(), key=lambda one: sum(r.finished for r in one[1].values()) / one[0][0])
+    missing = [n for n in range(1, of + 1) if n not in found or not found[n].finished]
+    named = ", ".join(f"{n}/{of}" for n in missing[:10]) + (", ..." if len(missing) > 10 else "")
+    others = f"; others were cut otherwise, {len(sets)} ways in all" if len(sets) > 1 else ""
+    raise Incomplete(
+        f"{len(missing)} of {of} shards with batches of {size} are not finished ({named}{others})",
+        "run them with --shard, each with the same --batch-size, then merge again",
+    )
+
+
+def _plan(folder: Path, record: Record, manifest: Manifest) -> tuple[Plan, Evaluator]:
+    """As the shards had it, made again with what is installed here. Raises Refused where that gives another one."""
+    card = suites.load(record.suite)
+    evaluator = make_evaluator(card, "cpu")
+    prompts = tuple(
+        Prompt(row["id"], row["text"], row["tag"], row["metadata"]) for row in read_rows(folder / "prompts.jsonl")
+    )
+    plan = Plan(
+        record.model,
+        card,
+        evaluator.metric,
+        manifest.judges,
+        prompts,
+        record.of_prompts,
+        manifest.samples,
+        manifest.protocol,
+    )
+    if plan.digest() != manifest.digest:
+        raise Refused(
+            f"the suite {card.name!r} here is not the one that the shards were run with",
+            f"merge with star-bench {manifest.star_bench} and the same card",
+        )
+    return plan, evaluator
+
+
+def _take_pictures(keys: list[Key], owner: dict[Key, RunStore], merged: RunStore, bar: Progress) -> None:
+    """Copies what is not there yet. Raises Incomplete for a picture that is damaged."""
+    bar.start("merging", len(keys), 0)
+    for key in keys:
+        row = owner[key].samples[key]
+        if row["status"] == "ok" and merged.read_image(row) is None:
+            content = owner[key].read_image(row)
+            if content is None:
+                raise Incomplete(
+                    f"{owner[key].folder / row['path']} is damaged or gone", "run its shard again, which makes it anew"
+                )
+            merged.save_image(key, content, Path(row["path"]).suffix)
+        bar.advance(1)
+
+
+def _manifest(folders: list[Path]) -> dict[str, Any]:
+    """The first shard's, with the sessions of all, each with its shard and what was installed where it ran."""
+    each = [read_json(folder / "manifest.json") for folder in folders]
+    sessions = [
+        {**session, "shard": folder.name, "environment": one["environment"]}
+        for folder, one in zip(folders, each, strict=True)
+        for session in one["sessions"]
+    ]
+    return {**each[0], "sessions": sorted(sessions, key=lambda session: session["started"])}

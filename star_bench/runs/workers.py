@@ -1,0 +1,126 @@
+"""What is done to a batch, wherever it is done: pictures are made of items, and scores of pictures.
+
+`MakePictures` and `MakeJudge` can be pickled, and load what they need where they are called.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from star_bench import plugins
+from star_bench.engines.memory import Halving, OutOfMemory
+from star_bench.evaluators.base import Evaluator, Prompt, Score, Status, check_canaries
+from star_bench.model_files import LocalCheckpoint
+from star_bench.protocol import Protocol
+from star_bench.runs.patience import Patience, limit
+from star_bench.runs.plan import Item
+from star_bench.suites import SuiteCard
+
+Pictures = Sequence[np.ndarray | OutOfMemory | None]
+"""uint8 RGB (H, W, 3), or why there is none; None where the latents were not finite."""
+Generate = Callable[[list[Item]], Pictures]
+Asked = tuple[Prompt, np.ndarray]
+Judge = Callable[[list[Asked]], list[Score]]
+Note = Callable[[str], None]
+
+
+def say(message: str) -> None:
+    """On stderr, which is all that a process elsewhere has."""
+    sys.stderr.write(f"{message}\n")
+
+
+def make_evaluator(card: SuiteCard, device: str) -> Evaluator:
+    """The card's evaluator, from its entry point."""
+    evaluator: Evaluator = plugins.load(plugins.EVALUATORS, card.evaluator)(card, device=device)
+    return evaluator
+
+
+def generating(sampler: Any, note: Note) -> Generate:
+    """A batch that does not fit into memory is made in halves: noise is each image's own."""
+    halving = Halving("generating", note)
+
+    def work(items: list[Item]) -> Sequence[np.ndarray | None]:
+        found: Sequence[np.ndarray | None] = sampler.generate([(i.prompt.id, i.prompt.text, i.k) for i in items])
+        return found
+
+    return lambda batch: halving(work, batch)
+
+
+def judging(evaluator: Evaluator, note: Note) -> Judge:
+    """One score per picture. A judge that raises fails the pictures of its batch, and nothing else."""
+    halving, patience = Halving("scoring", note), Patience(limit())
+
+    def work(part: list[Asked]) -> list[Score]:
+        pictures, prompts = [picture for _, picture in part], [prompt for prompt, _ in part]
+        return [_storable(one) for one in patience(lambda: evaluator.score(pictures, prompts))]
+
+    def judge(batch: list[Asked]) -> list[Score]:
+        try:
+            found = halving(work, batch)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; only its images have no score
+            return [Score(None, Status.ERROR, {"error": f"{type(error).__name__}: {error}"})] * len(batch)
+        return [
+            Score(None, Status.ERROR, {"error": one.reason}) if isinstance(one, OutOfMemory) else one for one in found
+        ]
+
+    return judge
+
+
+def _storable(score: Any) -> Score:
+    """A judge's answer for one picture, or an error where it is none that could be stored."""
+    try:
+        if not isinstance(score, Score):
+            raise TypeError(f"a judge must return Score, not {type(score).__name__}")
+        json.dumps([score.value, score.detail], allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return Score(None, Status.ERROR, {"error": f"{type(error).__name__}: {error}"})
+    return score
+
+
+@dataclass(frozen=True)
+class MakePictures:
+    """Loads a checkpoint to make pictures with."""
+
+    local: LocalCheckpoint
+    protocol: Protocol
+    device: str
+    texts: tuple[str, ...] = ()
+    """Where they are given, all that will be drawn: they are encoded first, and the text encoders let go."""
+    begin: Callable[[], None] = lambda: None
+    """Called before anything is loaded."""
+    note: Note = say
+
+    def __call__(self) -> Generate:
+        from star_bench.generation.pipeline import load
+        from star_bench.generation.sampler import Sampler
+
+        self.begin()
+        sampler = Sampler(load(self.local, dtype=self.protocol.dtype, device=self.device), self.protocol)
+        if self.texts:
+            sampler.free_text_encoders(self.texts)
+        return generating(sampler, self.note)
+
+
+@dataclass(frozen=True)
+class MakeJudge:
+    """Makes a judge that first judges its canaries, since it may stand on another machine than its caller.
+
+    Raises Refused, when it is called, for one that is misjudged.
+    """
+
+    card: SuiteCard
+    device: str
+    begin: Callable[[], None] = lambda: None
+    note: Note = say
+
+    def __call__(self) -> Judge:
+        self.begin()
+        evaluator = make_evaluator(self.card, self.device)
+        check_canaries(evaluator)
+        return judging(evaluator, self.note)
