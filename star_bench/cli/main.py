@@ -23,7 +23,7 @@ from star_bench.cli.masks import localise, masks, run_masks
 from star_bench.cli.output import Device, Json, print_result
 from star_bench.cli.power import power
 from star_bench.cli.replicate import replicate
-from star_bench.cli.run import Runs, merge, run
+from star_bench.cli.run import Runs, merge, pull, run
 from star_bench.cli.train import curves, register, train
 from star_bench.cli.watch import PanelPairs, watch
 from star_bench.cli.wins import wins
@@ -81,6 +81,7 @@ def list_things(
 
 app.command("run")(run)
 app.command()(merge)
+app.command()(pull)
 app.command(cls=PanelPairs)(watch)
 app.command()(wins)
 app.command()(compare)

@@ -10,7 +10,7 @@ import typer
 
 from star_bench.cli.output import Device, Json, print_result
 from star_bench.cli.prompts import PromptsDir
-from star_bench.errors import Incomplete
+from star_bench.errors import Incomplete, UsageError
 
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 Reports = Annotated[Path, typer.Option("--reports", help="Where reports are written.")]
@@ -46,6 +46,9 @@ def run(
     scoring_workers: Annotated[int | None, typer.Option(min=1, help="ray: of scoring; by default one per GPU.")] = None,
     scoring_gpus: Annotated[float | None, typer.Option(min=0, help="ray: GPUs of each.")] = None,
     address: Annotated[str | None, typer.Option(help="ray: a cluster's, ray://HOST:PORT; else this machine.")] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Keep a copy at this address (s3://, gs://, file://, ...), and go on from it.")
+    ] = None,
     shard: Annotated[str | None, typer.Option(help="Only part i of n, as in 2/7; 'star-bench merge' ends it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")] = False,
     as_json: Json = False,
@@ -87,22 +90,25 @@ def run(
         print_result(estimate_cost(prepared), as_json)
         return
     from star_bench.progress import RichProgress, quiet_libraries
+    from star_bench.runs.mirror import mirrored
 
-    with RichProgress() as bar:
-        results = runner.run(prepared, options, bar, begin=quiet_libraries)
+    name = f"runs/{prepared.folder.relative_to(runs).as_posix()}"
+    with RichProgress() as bar, mirrored(mirror, name, prepared.folder, bar) as shown:
+        results = runner.run(prepared, options, shown, begin=quiet_libraries)
     if options.shard:
         print_result(results if as_json else {"shard": str(options.shard), **results["counts"]}, as_json)
         typer.echo(
             f"shard: {prepared.folder}\nwhen all are done: star-bench merge {prepared.folder.parents[1]}", err=True
         )
     else:
-        _report(prepared.folder, reports, results, as_json)
+        _report(prepared.folder, reports, results, as_json, mirror)
     _check_whole(results)
 
 
 def merge(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, in which its shards are.")],
     reports: Reports = Path("reports"),
+    mirror: Annotated[str | None, typer.Option(help="Also write the report to this address.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make one run of its shards, as if it had been run in one piece. No weights are needed."""
@@ -111,16 +117,45 @@ def merge(
 
     with RichProgress() as bar:
         results = shards.merge(run, bar)
-    _report(run, reports, results, as_json)
+    _report(run, reports, results, as_json, mirror)
     _check_whole(results)
 
 
-def _report(run: Path, reports: Path, results: Mapping[str, Any], as_json: bool) -> None:
+def pull(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="What --mirror was given.")],
+    runs: Runs = Path("runs"),
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Results can be ranked without.")] = True,
+) -> None:
+    """Fetch the runs that others keep at an address."""
+    from star_bench.progress import RichProgress
+    from star_bench.runs.mirror import Mirror
+    from star_bench.runs.store import locked
+
+    mirror = Mirror(address)
+    names = mirror.runs()
+    if not names:
+        raise UsageError(f"there are no runs at {address}", "give the address that --mirror was given")
+    with RichProgress() as bar:
+        for name in names:
+            folder = runs / name.removeprefix("runs/")
+            with locked(folder):
+                mirror.pull(name, folder, bar, pictures=pictures)
+    print_result([{"run": str(runs / name.removeprefix("runs/"))} for name in names], as_json=False)
+
+
+def _report(run: Path, reports: Path, results: Mapping[str, Any], as_json: bool, mirror: str | None) -> None:
     from star_bench.reporting.run_files import read_results
     from star_bench.reporting.tables import print_table
     from star_bench.reporting.write import folder_name, write_report
 
-    page = write_report(run, reports / folder_name(read_results(run)))
+    folder = reports / folder_name(read_results(run))
+    page = write_report(run, folder)
+    if mirror:
+        from star_bench.progress import RichProgress
+        from star_bench.runs.mirror import Mirror
+
+        with RichProgress() as bar:
+            Mirror(mirror).push(f"reports/{folder.name}", folder, bar)
     if as_json:
         print_result({**results, "run": str(run), "report": str(page)}, as_json=True)
     else:
