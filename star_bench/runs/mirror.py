@@ -136,7 +136,7 @@ class Mirror:
             yield
         except StarBenchError:
             raise
-        except Exception as error:  # each kind of store has its own
+        except Exception as error:  # noqa: BLE001 - each kind of store has its own
             raise Incomplete(
                 f"{self.address} failed ({_line(error)})", "what is here stays; give the same command again"
             ) from None
