@@ -25,10 +25,13 @@ class Form(StrEnum):
     MODEL_CARD = "model-card"
     EVERY_EVAL_EVER = "every-eval-ever"
     BUNDLE = "bundle"
+    PARQUET = "parquet"
 
 
 def export(
-    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run's directory; several only for latex.")],
+    run: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run's directory; several for latex and parquet.")
+    ],
     form: Annotated[Form, typer.Option("--as", help="What to write.")],
     out: Annotated[Path | None, typer.Option(help="A file; by default text goes to stdout.")] = None,
     dataset: Annotated[str | None, typer.Option(help="eval-results: the benchmark on the Hub, org/name.")] = None,
@@ -41,16 +44,19 @@ def export(
         typer.Option(help="every-eval-ever: of them to the model's makers: first_party, third_party, ..."),
     ] = None,
 ) -> None:
-    """Write a finished run as a LaTeX table, for a model card, for Every Eval Ever, or as a bundle to verify."""
+    """Write finished runs as a LaTeX table or as Parquet, or one for a model card, for Every Eval Ever, as a bundle."""
     from star_bench.reporting.run_files import read_results, read_run, run_folder
     from star_bench.runs.manifest import read_manifest
 
     folders = [run_folder(path) for path in run]
-    if len(folders) > 1 and form is not Form.LATEX:
+    if len(folders) > 1 and form not in (Form.LATEX, Form.PARQUET):
         raise UsageError(f"{form.value} is of one run, and {len(folders)} were given", "export them one by one")
     folder, results = folders[0], read_results(folders[0])
     if form is Form.BUNDLE:
         _write_bundle(folder, out)
+        return
+    if form is Form.PARQUET:
+        _write_parquet(folders, out)
         return
     if form is Form.LATEX:
         from star_bench.reporting.latex import comparison_table, run_table
@@ -94,6 +100,16 @@ def _write_text(text: str, out: Path | None) -> None:
 
     write_atomically(out, text.encode("utf-8", "replace"))
     typer.echo(f"written: {out}", err=True)
+
+
+def _write_parquet(folders: list[Path], out: Path | None) -> None:
+    from star_bench.reporting.export.parquet import write_parquet
+    from star_bench.reporting.run_files import read_run
+
+    if out is None:
+        raise UsageError("Parquet is no text for a terminal", "give --out FILE.parquet")
+    rows = write_parquet([read_run(folder) for folder in folders], out)
+    typer.echo(f"written: {out} ({rows:,} rows)", err=True)
 
 
 def _write_bundle(folder: Path, out: Path | None) -> None:

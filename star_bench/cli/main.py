@@ -19,6 +19,7 @@ from star_bench.cli import geneval, ocr, prompts
 from star_bench.cli.compare import compare
 from star_bench.cli.export import export, verify
 from star_bench.cli.gate import gate
+from star_bench.cli.leaderboard import leaderboard
 from star_bench.cli.masks import localise, masks, run_masks
 from star_bench.cli.output import Device, Json, print_result
 from star_bench.cli.power import power
@@ -85,6 +86,7 @@ app.command()(pull)
 app.command(cls=PanelPairs)(watch)
 app.command()(wins)
 app.command()(compare)
+app.command()(leaderboard)
 app.command()(export)
 app.command()(verify)
 app.command()(gate)

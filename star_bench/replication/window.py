@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from star_bench.statistics.bootstrap import LEVEL, PromptValues
 
@@ -61,4 +61,4 @@ def within_prompts(prompts: Sequence[PromptValues], *, of_tags: bool) -> float |
     if not variances.any():
         return 0.0
     degrees = variances.sum() ** 2 / (variances**2 / (counts - 1)).sum()
-    return float(stats.t.ppf((1 + LEVEL) / 2, degrees) * math.sqrt(variances.sum()))
+    return float(special.stdtrit(degrees, (1 + LEVEL) / 2) * math.sqrt(variances.sum()))

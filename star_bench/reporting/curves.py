@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, ValidationError
-from scipy.stats import t as student_t
+from scipy import special
 
 from star_bench.errors import UsageError
 from star_bench.files import to_json, write_atomically
@@ -210,7 +210,7 @@ def _t_interval(values: np.ndarray) -> tuple[float | None, float | None]:
     n = len(values)
     if n < 2:
         return None, None
-    half = float(student_t.ppf((1 + LEVEL) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
     return float(values.mean()) - half, float(values.mean()) + half
 
 

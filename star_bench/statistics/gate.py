@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scipy import stats
+from scipy import special
 
 from star_bench.statistics.bootstrap import PromptValues, Range, spread
 from star_bench.statistics.rule import Rule
@@ -32,8 +32,7 @@ def p_value(
     above = found.value + margin
     if found.standard_error:
         t = above / found.standard_error
-        tail = stats.t.cdf if rule is Rule.NO_REGRESSION else stats.t.sf
-        return float(tail(t, found.degrees))
+        return float(special.stdtr(found.degrees, t if rule is Rule.NO_REGRESSION else -t))
     if rule is Rule.NO_REGRESSION:
         return 1.0 if above >= -1e-12 else 0.0
     if above <= 1e-12 and not (identical and above >= -1e-12):

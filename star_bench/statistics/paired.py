@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from star_bench.statistics.bootstrap import SEED, STANDARD_ERROR, Estimate, PromptValues, Range, estimate
 
@@ -95,4 +95,4 @@ def mcnemar_p(before: Mapping[str, PromptValues], after: Mapping[str, PromptValu
                 raise ValueError(f"prompt {name!r} has no pairs of right or wrong")
             shares.append((new - old).mean())
     squares = float(np.square(shares).sum())
-    return float(stats.chi2.sf(np.sum(shares) ** 2 / squares, 1)) if squares else None
+    return float(special.chdtrc(1, np.sum(shares) ** 2 / squares)) if squares else None
