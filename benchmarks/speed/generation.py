@@ -1,8 +1,8 @@
 """What star-bench's generation costs over plain diffusers loops that make the same pictures from the same noise.
 
 Only ratios within one run, as the other benchmarks here. Before the clock starts all ways must have made the same
-pictures, but for rounding. On a GPU also SD3.5-Medium's real architecture with random weights: pictures per second, and the share that its
-FLOPs are of what a large matrix product reaches on the same device.
+pictures, but for rounding. On a GPU also SD3.5-Medium's real architecture with random weights: pictures per second, and the
+share that its FLOPs are of what a large matrix product reaches on the same device.
 
     python -m benchmarks.speed.generation [--device auto|cpu|cuda] [--rounds N] [--quick] [--out FOLDER]
 """

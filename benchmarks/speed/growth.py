@@ -223,8 +223,8 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     return (
         f"# Growth and start-up on {result['device']}\n\n"
         f"{versions}; {result['cores']} cores. Written by `python -m benchmarks.speed.growth`. Whole commands on the "
-        "miniature with one denoising step. Seconds are of the wall clock where nothing else is said, and hold for this machine only; "
-        "what matters is how they grow.\n\n"
+        "miniature with one denoising step. Seconds are of the wall clock where nothing else is said, and hold for this "
+        "machine only; what matters is how they grow.\n\n"
         "## Pictures\n\n"
         + table(
             [
