@@ -32,7 +32,7 @@ from star_bench.files import to_json, write_atomically
 GOAL = 2.0  # seconds, the project's
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "scale.md"
-TEMPLATE = HERE / "page.md"
+TEMPLATE = HERE / "page.md.template"
 MANY = (10, 1_000, 100_000)  # checkpoints
 PICTURE = 450_000
 """Bytes of a PNG of 512 x 512 pixels of a photograph-like picture (786,432 uncompressed); an assumption."""

@@ -1,0 +1,38 @@
+"""The speed benchmarks run, agree on the pictures, and say what they measured. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.speed import generation, growth
+from benchmarks.speed.__main__ import RESULTS, goals, summary
+
+
+@pytest.mark.slow
+def test_generation_agrees_with_plain_loops() -> None:
+    result = generation.measure("cpu", 1, quick=True)
+    assert max(result["miniature"]["largest difference of a pixel, of 255"].values()) <= 1
+    assert set(result["miniature"]["plain loop / star-bench"]) == {"per prompt", "batched"}
+    assert "Generation: speed on CPU" in generation.to_markdown(result)
+
+
+@pytest.mark.slow
+def test_growth_measures_all_its_parts() -> None:
+    result = growth.measure("cpu", quick=True)
+    (row,) = result["pictures"]
+    assert row["pictures"] == 58 and row["peak, MiB"] > 100
+    assert [row["tokens"] for row in result["resolutions"]] == [16, 64]
+    assert "## Workers" in growth.to_markdown(result)
+
+
+def test_the_summary_says_of_each_committed_goal_whether_it_was_met() -> None:
+    text = summary()
+    for path in RESULTS.glob("*.json"):
+        result = json.loads(path.read_text())
+        for goal in goals(path.stem.partition("-")[0], result):
+            assert f"| {goal.what} | {goal.measured:.2f} |" in text
+            assert (goal.cells[-1] == "met") == (
+                goal.measured <= goal.goal if goal.at_most else goal.measured >= goal.goal
+            )
