@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from star_bench.errors import UsageError
 from star_bench.statistics.bootstrap import PromptValues
@@ -52,7 +52,7 @@ class Design:
     def detectable(self, samples: int, *, power: float = POWER, alpha: float = ALPHA, sides: int = 2) -> float:
         """The smallest true difference that a test at `alpha` finds with probability `power`, in units of the metric."""
         degrees = self.n_prompts - len(self.prompts)
-        quantiles = stats.t.ppf([1 - alpha / sides, power], degrees)
+        quantiles = special.stdtrit(degrees, [1 - alpha / sides, power])
         return float(quantiles.sum()) * self.standard_error(samples)
 
     def prompts_needed(

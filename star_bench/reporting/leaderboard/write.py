@@ -36,6 +36,7 @@ def frame(board: Board) -> pd.DataFrame:
     """A row per run, at full precision: COLUMNS, one per tag, metric, digest and run."""
     rows = []
     for place, table in enumerate(board.tables, start=1):
+        identity = table.identity
         for row in table.all_rows:
             best, worst = row.ranks or (None, None)
             own = row.headline
@@ -46,7 +47,7 @@ def frame(board: Board) -> pd.DataFrame:
                 {
                     **dict(zip(COLUMNS, values, strict=True)),
                     **tags,
-                    "metric": table.identity,
+                    "metric": identity,
                     "digest": row.results.digest,
                     "run": str(row.entry.folder),
                 }
@@ -134,12 +135,13 @@ def write_leaderboard(board: Board, out: Path, reports: Path) -> Path:
 
 
 def _table_values(table: Table, out: Path, reports: Path) -> dict[str, Any]:
+    tags = table.tags  # once: it looks at all rows
     return {
         "heading": heading(table),
-        "tags": table.tags,
+        "tags": tags,
         "scale": scale(table.results),
         "marks": tables.licence_marks([part for row in table.all_rows for part in row.results.ledger]),
-        "rows": [_row_values(row, table.tags, out, reports) for row in table.all_rows],
+        "rows": [_row_values(row, tags, out, reports) for row in table.all_rows],
     }
 
 
