@@ -30,7 +30,7 @@ RESULTS = HERE / "results"
 def command(part: str, device: str, *, quick: bool, out: Path) -> list[str]:
     words = [sys.executable, "-m", f"benchmarks.speed.{part}", "--device", device, "--out", str(out)]
     if not quick:
-        return words
+        return [*words, "--official"] if part == "geneval" else words
     return [*words, "--rounds", "1"] if part == "geneval" else [*words, "--quick"]
 
 

@@ -59,7 +59,7 @@ ELSEWHERE = (
 
 INTRODUCTION = (
     "Each line is a test in `tests/faults`, on real processes and the miniature. `make test` runs a few of each; "
-    "`make faults` runs the counts below, about an hour on one core, and writes this page.\n"
+    "`make faults` runs the counts below, about half an hour on one core, and writes this page.\n"
 )
 
 
