@@ -108,7 +108,7 @@ def run(
 def merge(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, in which its shards are.")],
     reports: Reports = Path("reports"),
-    mirror: Annotated[str | None, typer.Option(help="Also write the report to this address.")] = None,
+    mirror: Annotated[str | None, typer.Option(help="Also write the run and its report to this address.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make one run of its shards, as if it had been run in one piece. No weights are needed."""
@@ -117,6 +117,11 @@ def merge(
 
     with RichProgress() as bar:
         results = shards.merge(run, bar)
+    if mirror:
+        from star_bench.runs.mirror import Mirror
+
+        with RichProgress() as bar:
+            Mirror(mirror).push("/".join(["runs", *run.resolve().parts[-3:]]), run, bar)
     _report(run, reports, results, as_json, mirror)
     _check_whole(results)
 

@@ -41,6 +41,7 @@ class RayEngine(Engine):
             raise UsageError("the engine 'ray' needs Ray, which is not installed", "pip install 'star-bench[ray]'")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers of every start
         self._started = False
+        self._taken = {"GPU": 0.0, "CPU": 0.0}
 
     def __enter__(self) -> Self:
         import ray
@@ -90,9 +91,33 @@ class RayEngine(Engine):
         stage = self._stage(asked)
         share = share if stage.gpus is None else stage.gpus
         count = stage.count or max(1, int(ray.cluster_resources().get("GPU", 0)))
-        _check_room(count, share)
-        actor = ray.remote(num_cpus=1, num_gpus=share, max_restarts=-1, max_task_retries=RETRIES)(Worker)
-        return _in_order([actor.remote(make_worker) for _ in range(count)], batches)
+        cores = 0 if share else 1  # where there is a GPU to wait for, it is what limits
+        each = {"GPU": share, "CPU": float(cores)}
+        self._take_room(count, each)
+        actor = ray.remote(num_cpus=cores, num_gpus=share, max_restarts=-1, max_task_retries=RETRIES)(Worker)
+        actors = [actor.remote(make_worker) for _ in range(count)]
+
+        def results() -> Iterator[Any]:
+            try:
+                yield from _in_order(actors, batches)
+            finally:
+                for kind, taken in each.items():
+                    self._taken[kind] -= count * taken
+
+        return results()
+
+    def _take_room(self, count: int, each: dict[str, float]) -> None:
+        """Raises UsageError where so many workers, with those of the other stage, would wait for ever for their place."""
+        import ray
+
+        there = ray.cluster_resources()
+        for kind, share in each.items():
+            self._taken[kind] += count * share
+            if self._taken[kind] > there.get(kind, 0):
+                raise UsageError(
+                    f"all workers together need {self._taken[kind]:g} {kind}s, and Ray has {there.get(kind, 0):g}",
+                    "give fewer --workers or --scoring-workers, or less of a GPU to each",
+                )
 
 
 class Worker:
@@ -140,19 +165,6 @@ def _in_order(actors: Sequence[Any], batches: Iterable[Any]) -> Iterator[Any]:
         for batch in islice(coming, 1):
             hand_out(batch)
         yield result
-
-
-def _check_room(count: int, share: float) -> None:
-    """Raises UsageError where so many workers would wait for ever for their place."""
-    import ray
-
-    there = ray.cluster_resources()
-    for kind, needed in (("GPU", count * share), ("CPU", count)):
-        if needed > there.get(kind, 0):
-            raise UsageError(
-                f"{count} workers need {needed:g} {kind}s, and Ray has {there.get(kind, 0):g}",
-                "give fewer --workers or --scoring-workers, or less of a GPU to each",
-            )
 
 
 def _environment() -> dict[str, str]:

@@ -98,7 +98,7 @@ def choose_device(asked: str) -> str:
 
 def _device(asked: str, *, elsewhere: bool) -> str:
     """elsewhere: where work is done on other machines, which device they have is for the user to say."""
-    return asked if elsewhere and asked != "auto" else choose_device(asked)
+    return asked.split(":")[0] if elsewhere and asked != "auto" else choose_device(asked)
 
 
 def _device_here(device: str) -> str:
@@ -222,6 +222,7 @@ def run(
         elif not store.samples and (said := nearest(plan, options.runs)):
             bar.note(said)
         note = {} if engine.remote else {"note": bar.note}
+        scoring_device = "cpu" if engine.settings.scoring.gpus == 0 else device
 
         def produce(shown: Progress) -> Iterator[list[Item]]:
             if prepared.files is not None:
@@ -241,7 +242,7 @@ def run(
             source=prepared.source,
             bar=bar,
             engine=engine,
-            make_judge=MakeJudge(plan.card, device, begin) if engine.remote else None,
+            make_judge=MakeJudge(plan.card, scoring_device, begin) if engine.remote else None,
             then=finish_shard if options.shard else conclude,
         )
         log.write("results", complete=results["complete"], counts=results["counts"])

@@ -135,5 +135,5 @@ def test_a_batch_that_no_worker_survives_ends_the_run_with_a_sentence(two: RayEn
 
 def test_workers_that_have_no_room_are_refused(two: RayEngine) -> None:
     crowded = RayEngine(Settings(device="cuda", generation=Workers(2, gpus=1.0)))
-    with pytest.raises(UsageError, match="2 workers need 2 GPUs, and Ray has 0"):
+    with pytest.raises(UsageError, match="all workers together need 2 GPUs, and Ray has 0"):
         list(crowded.generate(lambda: print, [1]))

@@ -51,7 +51,8 @@ def test_batch_size_and_order_change_no_result(tmp_path: Path, monkeypatch: pyte
             held=held,
             note=f"{same} of {len(ways) * len(alone)} pictures are byte-identical; in the others at most {changed} of "
             f"{alone[min(alone)].size} values differ, by {largest}: kernels round a batch's sums otherwise. "
-            "Against batches of 1. Shards and Ray, which keep the batches, give the same bytes: tests/runs/test_shards.py, tests/engines/test_ray.py",
+            "Against batches of 1. Shards and Ray, which keep the batches, give the same bytes: tests/runs/test_shards.py, "
+            "tests/engines/test_ray.py",
         ),
         failures,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from star_bench.errors import Incomplete, Refused, UsageError
+from star_bench.runs.mirror import Mirror
 from star_bench.runs.run import Options, prepare, run
 from star_bench.runs.shards import Shard, merge
 from star_bench.training.trainer import Silent
@@ -113,3 +114,14 @@ def test_a_shard_of_another_plan_is_refused(shards: Path) -> None:
 def test_what_is_no_shard(text: str) -> None:
     with pytest.raises(UsageError, match="is no shard"):
         Shard.parse(text)
+
+
+def test_shards_at_an_address_are_merged_on_another_machine(three: Path, whole: Path, tmp_path: Path) -> None:
+    """Each machine pushes its own shard; another one pulls them all."""
+    mirror, name = Mirror(f"file://{tmp_path}/store"), "/".join(("runs", *three.parts[-3:]))
+    for shard in sorted((three / "shards").iterdir()):
+        mirror.push(f"{name}/shards/{shard.name}", shard, Silent())
+    assert mirror.runs() == [name]
+    mirror.pull(name, tmp_path / "here", Silent())
+    merge(tmp_path / "here", Silent())
+    assert contents(tmp_path / "here") == contents(whole)
