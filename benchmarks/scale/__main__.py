@@ -92,7 +92,8 @@ def to_markdown(
 
     def costs(rows: Sequence[Cost], unit: str, size: float) -> str:
         def money(cost: Cost, gpu: Gpu) -> str:
-            return f"{cost.hours(gpu):,.1f} h, ${cost.hours(gpu) * gpu.dollars:,.0f}"
+            dollars = cost.hours(gpu) * gpu.dollars
+            return f"{cost.hours(gpu):,.1f} h, ${dollars:,.{0 if dollars >= 100 else 2}f}"
 
         head = ["", "pictures", unit, *gpus]
         cells = [

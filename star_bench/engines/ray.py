@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -26,6 +27,7 @@ AHEAD = 2
 """Batches that a worker has at a time: one that it works on, and one that waits, so that it never waits itself."""
 GENERATION_GPUS, SCORING_GPUS = 0.75, 0.25
 """Of each worker, chosen here: one of both kinds fits on a GPU."""
+PATIENCE = 5.0  # seconds, chosen here
 PASSED_ON = ("STAR_BENCH_", "HF_")
 """Variables of this process' environment that workers get, by how they begin."""
 
@@ -56,6 +58,8 @@ class RayEngine(Engine):
                 "num_cpus": max(os.cpu_count() or 1, workers),
                 "include_dashboard": False,
             }
+        else:
+            _check_reachable(self.settings.address)
         try:
             ray.init(**said, runtime_env={"env_vars": _environment()}, logging_level="warning")
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -165,6 +169,19 @@ def _in_order(actors: Sequence[Any], batches: Iterable[Any]) -> Iterator[Any]:
         for batch in islice(coming, 1):
             hand_out(batch)
         yield result
+
+
+def _check_reachable(address: str) -> None:
+    """Raises UsageError where nobody answers; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # "auto": the cluster that this machine belongs to
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"there is no Ray cluster at {address} ({_line(error)})", "start one, or see --address"
+        ) from None
 
 
 def _environment() -> dict[str, str]:

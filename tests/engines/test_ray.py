@@ -137,3 +137,11 @@ def test_workers_that_have_no_room_are_refused(two: RayEngine) -> None:
     crowded = RayEngine(Settings(device="cuda", generation=Workers(2, gpus=1.0)))
     with pytest.raises(UsageError, match="all workers together need 2 GPUs, and Ray has 0"):
         list(crowded.generate(lambda: print, [1]))
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
+    with (
+        pytest.raises(UsageError, match=r"there is no Ray cluster at ray://127.0.0.1:1"),
+        RayEngine(Settings(address="ray://127.0.0.1:1")),
+    ):
+        pass
