@@ -84,6 +84,12 @@ class Tab:
         if "loaderId" in answer:
             self.browser.wait(lambda: self.loads > before, f"{url} to load")
 
+    def follow(self, selector: str) -> None:
+        """Clicks a link and waits until the page that it leads to has loaded: one that is being left can't be asked."""
+        before = self.loads
+        self.click(selector)
+        self.browser.wait(lambda: self.loads > before, f"where {selector} leads to load")
+
     def js(self, expression: str) -> Any:
         """The value of an expression, or what its promise resolves to. Raises BrowserError for one that throws."""
         answer = self.command(
