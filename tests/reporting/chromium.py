@@ -84,12 +84,6 @@ class Tab:
         if "loaderId" in answer:
             self.browser.wait(lambda: self.loads > before, f"{url} to load")
 
-    def follow(self, selector: str) -> None:
-        """Clicks a link and waits until the page that it leads to has loaded: one that is being left can't be asked."""
-        before = self.loads
-        self.click(selector)
-        self.browser.wait(lambda: self.loads > before, f"where {selector} leads to load")
-
     def js(self, expression: str) -> Any:
         """The value of an expression, or what its promise resolves to. Raises BrowserError for one that throws."""
         answer = self.command(
@@ -101,7 +95,16 @@ class Tab:
 
     def until(self, expression: str) -> None:
         """Waits until an expression is true. Raises BrowserError when that takes too long."""
-        self.browser.wait(lambda: bool(self.js(expression)), f"{expression} to be true", pause=0.02)
+        self.browser.wait(lambda: self._holds(expression), f"{expression} to be true", pause=0.02)
+
+    def _holds(self, expression: str) -> bool:
+        try:
+            return bool(self.js(expression))
+        except BrowserError as error:
+            # A page that is being left for another can't be asked; the next one can.
+            if "target navigated" in str(error):
+                return False
+            raise
 
     def settle(self) -> None:
         """Waits for two frames: what a script asked to be drawn has been."""

@@ -274,8 +274,8 @@ def test_without_a_script_the_overview_stays_and_its_pictures_are_links(run: Run
     tab.open(index)
     assert len(shown(tab)) == 18
     assert tab.js("document.querySelector('.tools').hidden && !document.querySelector('dialog[open]')")
-    tab.follow(".card a")
-    assert tab.js("location.pathname").endswith("/images/00000/0.png")
+    tab.click(".card a")
+    tab.until("location.pathname.endsWith('/images/00000/0.png')")
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(run: Run, tab: Tab) -> None:
