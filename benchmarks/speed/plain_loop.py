@@ -8,8 +8,7 @@ mathematics, the judge and the noise are the trainer's own, so that both train o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -69,7 +68,7 @@ class PlainLoop:
         asked = trainer.rewards.prompts_of(seed=trainer.recipe.seed, epoch=epoch, count=rollout.prompts)
         rollouts = [Rollout(one.prompt, g, k) for g, one in enumerate(asked) for k in range(rollout.group_size)]
         samples: list[Sample] = []
-        judged: list[Future[list[Judgement]]] = []
+        judged: list[Callable[[], list[Judgement]]] = []
         to_judge: list[tuple[list[np.ndarray | None], list[Rollout]]] = []
 
         def judge(images: list[np.ndarray | None], batch: list[Rollout]) -> None:
@@ -98,7 +97,7 @@ class PlainLoop:
                 samples.append(kept)
         for images, batch in to_judge:
             judge(images, batch)
-        rewards = [judgement.reward for future in judged for judgement in future.result()]
+        rewards = [judgement.reward for wait in judged for judgement in wait()]
         return samples, torch.tensor([torch.nan if reward is None else reward for reward in rewards])
 
     @torch.no_grad()

@@ -24,13 +24,18 @@ def train(
         list[str] | None, typer.Option(help="Also log to one of accelerate's trackers, such as wandb or trackio.")
     ] = None,
     reports: Annotated[Path, typer.Option(help="Where reports are written.")] = Path("reports"),
+    engine: Annotated[str, typer.Option(help="Where rollouts are judged: local or ray.")] = "local",
+    scoring_workers: Annotated[int | None, typer.Option(min=1, help="ray: of scoring; by default one per GPU.")] = None,
+    scoring_gpus: Annotated[float | None, typer.Option(min=0, help="ray: GPUs of each.")] = None,
+    address: Annotated[str | None, typer.Option(help="ray: a cluster's, ray://HOST:PORT; else this machine.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, and estimates of memory and cost.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a LoRA by STAR or Flow-GRPO. The same command goes on with an interrupted training."""
-    from star_bench import checkpoints, model_files, prompt_files
+    from star_bench import checkpoints, model_files, plugins, prompt_files
+    from star_bench.engines.base import Settings, Workers
     from star_bench.training import recipe as recipes
 
     prompt_files.use_folder(prompts_dir)
@@ -41,16 +46,20 @@ def train(
 
         print_result(estimate(chosen), as_json)
         return
+    make_engine = plugins.load(plugins.ENGINES, engine)
     model_files.locate(checkpoints.resolve(chosen.model))  # what is missing is told before torch is loaded
 
     from star_bench.progress import RichProgress, quiet_libraries
     from star_bench.reporting.curves import write_curves
+    from star_bench.runs.run import choose_device
     from star_bench.training.trainer import Trainer
 
     quiet_libraries()
-    with RichProgress() as bar:
+    scoring = Workers(scoring_workers, scoring_gpus)
+    judging = make_engine(Settings(choose_device(device).split(":")[0], scoring=scoring, address=address))
+    with RichProgress() as bar, judging:
         trackers = ["tensorboard"] if find_spec("tensorboard") else []
-        trainer = Trainer(chosen, folder, device=device, bar=bar, trackers=[*trackers, *(track or ())])
+        trainer = Trainer(chosen, folder, device=device, bar=bar, trackers=[*trackers, *(track or ())], engine=judging)
         card = trainer.train()
     if not trainer.accelerator.is_main_process:
         return

@@ -13,6 +13,17 @@ Result = TypeVar("Result")
 MakeWorker = Callable[[], Callable[[Batch], Result]]
 """Loads what is needed. Called where the work is done; an engine that is remote needs one that can be pickled."""
 
+Wait = Callable[[], Any]
+"""Waits for a result and returns it, or raises what the worker raised."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The scoring stage for batches that come one by one: so many workers, and how one is handed a batch."""
+
+    workers: int
+    submit: Callable[[Any], Wait]
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -64,3 +75,7 @@ class Engine(ABC):
     @abstractmethod
     def score(self, make_worker: MakeWorker[Any, Any], batches: Iterable[Any]) -> Iterator[Any]:
         """worker(batch) for each batch of the scoring stage."""
+
+    @abstractmethod
+    def scorer(self, make_worker: MakeWorker[Any, Any]) -> Scorer:
+        """For batches that are to be scored while the caller goes on."""

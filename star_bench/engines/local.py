@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from star_bench.engines.base import Batch, Engine, MakeWorker, Result, Settings, Workers
+from star_bench.engines.base import Batch, Engine, MakeWorker, Result, Scorer, Settings, Workers
 from star_bench.errors import UsageError
 
 
@@ -33,3 +34,8 @@ class LocalEngine(Engine):
 
     def score(self, make_worker: MakeWorker[Any, Any], batches: Iterable[Any]) -> Iterator[Any]:
         return run_local(make_worker, batches)
+
+    def scorer(self, make_worker: MakeWorker[Any, Any]) -> Scorer:
+        """On a thread, which ends with the scorer."""
+        worker, thread = make_worker(), ThreadPoolExecutor(1, thread_name_prefix="scorer")
+        return Scorer(1, lambda batch: thread.submit(worker, batch).result)

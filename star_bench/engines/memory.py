@@ -58,7 +58,7 @@ class Halving:
                 out += done
                 continue
             # Here, and not above: an error that is being handled keeps all that the work had in memory.
-            _free()
+            free_memory()
             if len(part) == 1:
                 out.append(OutOfMemory(f"out of memory with a single picture ({reason})"))
             else:
@@ -69,7 +69,8 @@ class Halving:
         return out
 
 
-def _free() -> None:
+def free_memory() -> None:
+    """Gives back what nobody holds any more. Not while an error is being handled: it holds all that its work had."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_available():

@@ -14,11 +14,11 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import cycle, islice
 from types import TracebackType
 from typing import Any, Self
 
-from star_bench.engines.base import Engine, MakeWorker, Settings, Workers
+from star_bench.engines.base import Engine, MakeWorker, Scorer, Settings, Wait, Workers
 from star_bench.errors import Incomplete, UsageError
 
 RETRIES = 3
@@ -90,6 +90,32 @@ class RayEngine(Engine):
     def _map(
         self, make_worker: MakeWorker[Any, Any], batches: Iterable[Any], asked: Workers, share: float
     ) -> Iterator[Any]:
+        actors, each = self._start(make_worker, asked, share)
+
+        def results() -> Iterator[Any]:
+            try:
+                yield from _in_order(actors, batches)
+            finally:
+                for kind, taken in each.items():
+                    self._taken[kind] -= len(actors) * taken
+
+        return results()
+
+    def scorer(self, make_worker: MakeWorker[Any, Any]) -> Scorer:
+        """Batches go to the workers in turn."""
+        actors, _ = self._start(make_worker, self.settings.scoring, SCORING_GPUS)
+        turn = cycle(actors)
+
+        def submit(batch: Any) -> Wait:
+            ref = next(turn).work.remote(batch)
+            return lambda: _result(ref)
+
+        return Scorer(len(actors), submit)
+
+    def _start(
+        self, make_worker: MakeWorker[Any, Any], asked: Workers, share: float
+    ) -> tuple[list[Any], dict[str, float]]:
+        """A stage's actors, and what each takes of a machine. Raises UsageError where there is no room for all."""
         import ray
 
         stage = self._stage(asked)
@@ -99,16 +125,7 @@ class RayEngine(Engine):
         each = {"GPU": share, "CPU": float(cores)}
         self._take_room(count, each)
         actor = ray.remote(num_cpus=cores, num_gpus=share, max_restarts=-1, max_task_retries=RETRIES)(Worker)
-        actors = [actor.remote(make_worker) for _ in range(count)]
-
-        def results() -> Iterator[Any]:
-            try:
-                yield from _in_order(actors, batches)
-            finally:
-                for kind, taken in each.items():
-                    self._taken[kind] -= count * taken
-
-        return results()
+        return [actor.remote(make_worker) for _ in range(count)], each
 
     def _take_room(self, count: int, each: dict[str, float]) -> None:
         """Raises UsageError where so many workers, with those of the other stage, would wait for ever for their place."""
@@ -156,19 +173,26 @@ def _in_order(actors: Sequence[Any], batches: Iterable[Any]) -> Iterator[Any]:
     for batch in islice(coming, AHEAD * len(actors)):
         hand_out(batch)
     while under_way:
-        try:
-            result = ray.get(under_way[0][0])
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError) as error:
-            raise Incomplete(
-                f"a batch ended its worker {RETRIES + 1} times ({_line(error)})",
-                "give the same command again, with a smaller --batch-size if memory was short",
-            ) from None
+        result = _result(under_way[0][0])
         under_way.popleft()
         for batch in islice(coming, 1):
             hand_out(batch)
         yield result
+
+
+def _result(ref: Any) -> Any:
+    """Raises what the worker raised, and Incomplete for a batch that no worker survived."""
+    import ray
+
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError) as error:
+        raise Incomplete(
+            f"a batch ended its worker {RETRIES + 1} times ({_line(error)})",
+            "give the same command again, with smaller batches if memory was short",
+        ) from None
 
 
 def _check_reachable(address: str) -> None:

@@ -128,18 +128,20 @@ class Sampler:
         return [to_uint8(image) for image in self.pixels(items, batch_size=batch_size)]
 
     @torch.no_grad()
-    def pixels(self, items: Sequence[Item], *, batch_size: int | None = None) -> list[np.ndarray | None]:
+    def pixels(
+        self, items: Sequence[Item], *, batch_size: int | None = None, steps: int | None = None
+    ) -> list[np.ndarray | None]:
         """One (H, W, 3) float32 image in [0, 1] per item; None where latents or pixels are not finite.
 
-        batch_size: images at a time, by default all.
+        batch_size: images at a time, by default all. steps: other than the protocol's, for a trial.
         """
         step = batch_size or max(1, len(items))
         out: list[np.ndarray | None] = []
         for start in range(0, len(items), step):
-            out += self.decode(self._latents(items[start : start + step]))
+            out += self.decode(self._latents(items[start : start + step], steps or self.protocol.steps))
         return out
 
-    def _latents(self, items: Sequence[Item]) -> Tensor:
+    def _latents(self, items: Sequence[Item], steps: int) -> Tensor:
         """Denoised latents (B, C, H, W)."""
         seed, protocol = self.protocol.seed, self.protocol
         noise = torch.stack([latent_noise(seed, name, k, self.latent_shape) for name, _, k in items])
@@ -150,7 +152,7 @@ class Sampler:
                 latents=noise.to(denoiser(self.pipe).device, denoiser(self.pipe).dtype),
                 height=protocol.height,
                 width=protocol.width,
-                num_inference_steps=protocol.steps,
+                num_inference_steps=steps,
                 guidance_scale=protocol.guidance_scale,
                 output_type="latent",
                 **self._accepted(

@@ -226,6 +226,7 @@ def execute(
     environment: dict[str, Any],
     source: dict[str, Any],
     bar: Progress,
+    batch_size: int,
     engine: Engine | None = None,
     make_judge: Callable[[], Judge] | None = None,
     then: Conclude = conclude,
@@ -241,7 +242,7 @@ def execute(
     manifest = store.read("manifest.json") or {"schema": 1, "digest": plan.digest(), **plan.identity(), "sessions": []}
     manifest |= {"environment": environment, "source": source}
     session: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "finished": None}
-    session["engine"] = "elsewhere" if engine.remote else "local"
+    session |= {"engine": "elsewhere" if engine.remote else "local", "batch_size": batch_size}
     manifest["sessions"].append(session)
     store.write("manifest.json", manifest)
     store.write_rows(

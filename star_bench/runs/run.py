@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import sys
 from collections.abc import Callable, Iterator
@@ -18,14 +19,15 @@ from star_bench.evaluators.base import Evaluator
 from star_bench.model_files import LocalCheckpoint
 from star_bench.protocol import KERNELS
 from star_bench.runs import foreign
+from star_bench.runs.batch_size import fastest_for
 from star_bench.runs.execute import conclude, execute, generate, take_foreign
 from star_bench.runs.log import LoggedProgress, recording
 from star_bench.runs.nearest import nearest
 from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
 from star_bench.runs.progress import Progress
 from star_bench.runs.shards import Shard, begin_shard, finish_shard
-from star_bench.runs.store import open_run
-from star_bench.runs.workers import MakeJudge, MakePictures, make_evaluator
+from star_bench.runs.store import RunStore, open_run
+from star_bench.runs.workers import Generate, MakeJudge, MakePictures, generating, make_evaluator
 from star_bench.suites import GenerationDefaults, SuiteCard
 
 LIBRARIES = ("torch", "diffusers", "transformers", "open-clip-torch", "rapidocr", "numpy", "pillow", "star-bench")
@@ -46,7 +48,8 @@ class Options:
     size: int | None = None
     """Height and width, pixels."""
     seed: int = 0  # chosen here
-    batch_size: int = 8  # chosen here: no image depends on it
+    batch_size: int | None = 8  # chosen here: no image depends on it
+    """None: found by trying, on this machine."""
     device: str = "auto"
     dtype: str = "auto"
     kernels: str = "default"
@@ -134,6 +137,11 @@ def prepare(options: Options) -> Prepared:
         raise UsageError("a run needs either a model or a folder of pictures", "give --model NAME or --images DIR")
     if options.kernels not in KERNELS:
         raise UsageError(f"there are no kernels {options.kernels!r}", f"choose one of {', '.join(KERNELS)}")
+    if options.batch_size is None and (options.images or options.shard or options.engine != "local"):
+        raise UsageError(
+            "a batch size is found only where one local run makes pictures",
+            "give --batch-size a number with --images, --shard or another engine",
+        )
     card = suites.load(options.suite)
     make_engine = plugins.load(plugins.ENGINES, options.engine)
     checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model else None
@@ -201,6 +209,13 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
+def _earlier_batch_size(store: RunStore) -> int | None:
+    """That of the run's last session, whose batches a run goes on with; None where it has not begun."""
+    sessions = (store.read("manifest.json") or {}).get("sessions") or [{}]
+    found: int | None = sessions[-1].get("batch_size")
+    return found
+
+
 def run(
     prepared: Prepared, options: Options, bar: Progress, *, begin: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
@@ -211,25 +226,33 @@ def run(
     begin is called once the run is this process', before anything is loaded: a second process is refused at once.
     """
     plan, engine, device = prepared.plan, prepared.engine, prepared.device
-    whole = plan.batches(options.batch_size)
-    batches = options.shard.own(whole) if options.shard else whole
-
     with open_run(prepared.folder) as store, recording(prepared.folder, bar.note, device=device) as log, engine:
         begin()
         bar = LoggedProgress(bar, log)
+        make: Callable[[], Generate] | None = None
+        if prepared.local is not None and plan.protocol is not None:
+            note = {} if engine.remote else {"note": bar.note}
+            texts = tuple(prompt.text for prompt in plan.prompts) if options.free_text_encoders else ()
+            make = MakePictures(prepared.local, plan.protocol, device, texts, begin, **note)
+        batch_size = options.batch_size or _earlier_batch_size(store)
+        if batch_size is None:
+            assert isinstance(make, MakePictures)
+            sampler = make.load()
+            batch_size = fastest_for(sampler, plan.items)
+            bar.note(f"{batch_size} pictures at a time are fastest here")
+            make = functools.partial(generating, sampler, bar.note)
+        whole = plan.batches(batch_size)
+        batches = options.shard.own(whole) if options.shard else whole
         if options.shard:
-            begin_shard(store, options.shard, plan, options.batch_size)
+            begin_shard(store, options.shard, plan, batch_size)
         elif not store.samples and (said := nearest(plan, options.runs)):
             bar.note(said)
-        note = {} if engine.remote else {"note": bar.note}
         scoring_device = "cpu" if engine.settings.scoring.gpus == 0 else device
 
         def produce(shown: Progress) -> Iterator[list[Item]]:
             if prepared.files is not None:
                 return take_foreign(batches, store, prepared.files, shown)
-            assert prepared.local is not None and plan.protocol is not None
-            texts = tuple(prompt.text for prompt in plan.prompts) if options.free_text_encoders else ()
-            make = MakePictures(prepared.local, plan.protocol, device, texts, begin, **note)
+            assert make is not None
             return generate(batches, store, make, engine, shown)
 
         results = execute(
@@ -241,6 +264,7 @@ def run(
             environment=environment(device),
             source=prepared.source,
             bar=bar,
+            batch_size=batch_size,
             engine=engine,
             make_judge=MakeJudge(plan.card, scoring_device, begin) if engine.remote else None,
             then=finish_shard if options.shard else conclude,

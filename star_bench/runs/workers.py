@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from star_bench.protocol import Protocol
 from star_bench.runs.patience import Patience, limit
 from star_bench.runs.plan import Item
 from star_bench.suites import SuiteCard
+
+if TYPE_CHECKING:
+    from star_bench.generation.sampler import Sampler
 
 Pictures = Sequence[np.ndarray | OutOfMemory | None]
 """uint8 RGB (H, W, 3), or why there is none; None where the latents were not finite."""
@@ -41,13 +44,12 @@ def make_evaluator(card: SuiteCard, device: str) -> Evaluator:
     return evaluator
 
 
-def generating(sampler: Any, note: Note) -> Generate:
+def generating(sampler: Sampler, note: Note) -> Generate:
     """A batch that does not fit into memory is made in halves: noise is each image's own."""
     halving = Halving("generating", note)
 
     def work(items: list[Item]) -> Sequence[np.ndarray | None]:
-        found: Sequence[np.ndarray | None] = sampler.generate([(i.prompt.id, i.prompt.text, i.k) for i in items])
-        return found
+        return sampler.generate([(i.prompt.id, i.prompt.text, i.k) for i in items])
 
     return lambda batch: halving(work, batch)
 
@@ -97,6 +99,9 @@ class MakePictures:
     note: Note = say
 
     def __call__(self) -> Generate:
+        return generating(self.load(), self.note)
+
+    def load(self) -> Sampler:
         from star_bench.generation.pipeline import load
         from star_bench.generation.sampler import Sampler
 
@@ -104,7 +109,7 @@ class MakePictures:
         sampler = Sampler(load(self.local, dtype=self.protocol.dtype, device=self.device), self.protocol)
         if self.texts:
             sampler.free_text_encoders(self.texts)
-        return generating(sampler, self.note)
+        return sampler
 
 
 @dataclass(frozen=True)

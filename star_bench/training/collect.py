@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,12 +59,12 @@ class Collector:
         rollouts = [Rollout(one.prompt, g, k) for g, one in suite_of.items() for k in range(self.rollout.group_size)]
         offset = first_group * self.rollout.group_size
         out = Collection(torch.full((len(rollouts),), torch.nan, dtype=torch.float64))
-        waiting: list[tuple[int, list[Rollout], Trajectory, Future[list[Judgement]]]] = []
+        waiting: list[tuple[int, list[Rollout], Trajectory, Callable[[], list[Judgement]]]] = []
         open_groups: dict[int, list[Kept]] = defaultdict(list)
 
         def settle() -> None:
-            start, batch, trajectory, future = waiting.pop(0)
-            judged = future.result()
+            start, batch, trajectory, wait = waiting.pop(0)
+            judged = wait()
             fresh = self._kept(schedule, batch, trajectory, judged, offset + start, seed, out)
             for i, (rollout, judgement) in enumerate(zip(batch, judged, strict=True)):
                 if judgement.reward is not None:
@@ -85,7 +84,7 @@ class Collector:
             images = [to_uint8(image) for image in self.actor.sampler.decode(trajectory.final[: len(batch)])]
             questions = [suite_of[rollout.group] for rollout in batch]
             waiting.append((start, batch, trajectory, self.rewards.start(images, questions, note)))
-            if len(waiting) > 1:
+            if len(waiting) > self.rewards.ahead:
                 settle()
         while waiting:
             settle()

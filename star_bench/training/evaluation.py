@@ -106,6 +106,7 @@ class Evaluation:
                 environment=environment(self.actor.device),
                 source={"checkpoint": self.checkpoint.name, "epoch": epoch},
                 bar=bar,
+                batch_size=BATCH_SIZE,
             )
 
 

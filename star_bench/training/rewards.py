@@ -1,15 +1,18 @@
-"""Rewards: the suites' own scorers, in this process, on pixels; scored while the next batch is drawn."""
+"""Rewards: the suites' own scorers, on pixels, in this process or on workers elsewhere, while the next batch is drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
+from star_bench.engines.base import Scorer
 from star_bench.errors import StarBenchError, UsageError
 from star_bench.evaluators.base import Evaluator, Prompt, Score, check_canaries
+from star_bench.runs.workers import make_evaluator
+from star_bench.suites import SuiteCard
 from star_bench.training.recipe import Reward
 
 
@@ -35,20 +38,23 @@ class Rewards:
     A failed score has no reward: the trainer drops its rollout and counts it. Weights are shares of an epoch's prompts.
     """
 
-    def __init__(
-        self, rewards: Sequence[Reward], evaluators: Sequence[Evaluator], *, find_regions: bool = False
-    ) -> None:
-        """evaluators: of the rewards' suites. Raises what finding training prompts and judges raises: MissingWeights,
-        UsageError, Refused."""
+    def __init__(self, rewards: Sequence[Reward], evaluators: Sequence[Evaluator], scorer: Scorer) -> None:
+        """evaluators: of the rewards' suites, asked for prompts. scorer: an engine's, of `Judges`.
+
+        Raises what finding training prompts and judges raises: MissingWeights, UsageError, Refused.
+        """
         self.suites = [reward.suite for reward in rewards]
-        self._of = [reward.of for reward in rewards]
         weights = np.array([reward.weight for reward in rewards], float)
         self._shares = weights / weights.sum()
-        self._find_regions = find_regions
+        self._scorer = scorer
         self.evaluators = list(evaluators)
         self.prompts: list[list[Prompt]] = [evaluator.training_prompts() for evaluator in self.evaluators]
         self.judges = [evaluator.judges() for evaluator in self.evaluators]
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
+
+    @property
+    def ahead(self) -> int:
+        """Batches that may be waited for while another is drawn: one for each worker."""
+        return self._scorer.workers
 
     def check(self) -> None:
         """Judges every suite's canaries. Raises Refused."""
@@ -80,20 +86,39 @@ class Rewards:
 
     def start(
         self, images: Sequence[np.ndarray | None], asked: Sequence[Asked], note: Callable[[str], None]
-    ) -> Future[list[Judgement]]:
-        """Judges pictures in the background; None for one that could not be decoded. note: told of a judge that fails.
+    ) -> Callable[[], list[Judgement]]:
+        """Hands pictures to the judges, None for one that could not be decoded. Returns how to wait for what they say.
 
-        The future raises StarBenchError where no picture at all could be judged here (missing weights, say).
+        note: told of a judge that fails. Waiting raises StarBenchError where no picture at all could be judged (missing
+        weights, a misjudged canary).
         """
-        return self._worker.submit(self._judge, list(images), list(asked), note)
+        wait = self._scorer.submit((list(images), list(asked)))
 
-    def close(self) -> None:
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        def judgements() -> list[Judgement]:
+            found, notes = wait()
+            for said in notes:
+                note(said)
+            return cast(list[Judgement], found)
 
-    def _judge(
-        self, images: list[np.ndarray | None], asked: list[Asked], note: Callable[[str], None]
-    ) -> list[Judgement]:
-        found = [Judgement(None)] * len(images)
+        return judgements
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Judges pictures, each by its own suite: what works on a batch, here or elsewhere.
+
+    of: what is taken of each suite's scores, as a recipe says it.
+    """
+
+    suites: Sequence[str]
+    of: Sequence[str]
+    evaluators: Sequence[Evaluator]
+    find_regions: bool
+
+    def __call__(self, batch: tuple[list[np.ndarray | None], list[Asked]]) -> tuple[list[Judgement], list[str]]:
+        """One judgement per picture, and a note for each judge that failed."""
+        images, asked = batch
+        found, notes = [Judgement(None)] * len(images), []
         for place, evaluator in enumerate(self.evaluators):
             rows = [i for i, a in enumerate(asked) if a.suite == place and images[i] is not None]
             mine = [image for i in rows if (image := images[i]) is not None]
@@ -102,27 +127,50 @@ class Rewards:
             prompts = [asked[i].prompt for i in rows]
             try:
                 rewards = [self._reward(place, score) for score in evaluator.score(mine, prompts)]
-                regions = evaluator.regions(mine, prompts) if self._find_regions else [None] * len(mine)
+                regions = evaluator.regions(mine, prompts) if self.find_regions else [None] * len(mine)
             except StarBenchError:
                 raise
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything; only its pictures have no reward
-                note(
-                    f"the judge of {self.suites[place]} failed on {len(mine)} pictures ({type(error).__name__}: {error})"
-                )
+                said = f"{type(error).__name__}: {error}"
+                notes.append(f"the judge of {self.suites[place]} failed on {len(mine)} pictures ({said})")
                 continue
             for i, reward, region in zip(rows, rewards, regions, strict=True):
                 found[i] = Judgement(reward, region)
-        return found
+        return found, notes
 
     def _reward(self, place: int, score: Score) -> float | None:
         if score.value is None:
             return None
-        match self._of[place]:
+        match self.of[place]:
             case "score":
                 return score.value
             case "both":
                 return (score.value + self.evaluators[place].reward_of(score)) / 2
         return self.evaluators[place].reward_of(score)
+
+
+@dataclass(frozen=True)
+class MakeJudges:
+    """Makes judges that first judge their canaries, since they may stand on another machine. Can be pickled.
+
+    Raises Refused, when it is called, for a canary that is misjudged.
+    """
+
+    rewards: Sequence[Reward]
+    cards: Sequence[SuiteCard]
+    device: str
+    find_regions: bool
+
+    def __call__(self) -> Judges:
+        evaluators = [make_evaluator(card, self.device) for card in self.cards]
+        for evaluator in evaluators:
+            check_canaries(evaluator)
+        return judges_of(self.rewards, evaluators, find_regions=self.find_regions)
+
+
+def judges_of(rewards: Sequence[Reward], evaluators: Sequence[Evaluator], *, find_regions: bool = False) -> Judges:
+    """evaluators: of the rewards' suites."""
+    return Judges([one.suite for one in rewards], [one.of for one in rewards], evaluators, find_regions)
 
 
 def shares_of(count: int, shares: np.ndarray, rng: np.random.Generator) -> list[int]:

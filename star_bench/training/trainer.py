@@ -18,6 +18,8 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor
 
 from star_bench import checkpoints, model_files, suites
+from star_bench.engines.base import Engine, Settings
+from star_bench.engines.local import LocalEngine
 from star_bench.errors import Incomplete, UsageError
 from star_bench.files import to_json, write_atomically
 from star_bench.protocol import digest_of
@@ -40,7 +42,7 @@ from star_bench.training.output import CARD, write_lora
 from star_bench.training.recipe import Recipe
 from star_bench.training.record import Record, flat
 from star_bench.training.record import trackers as known_trackers
-from star_bench.training.rewards import Asked, Rewards
+from star_bench.training.rewards import Asked, MakeJudges, Rewards, judges_of
 from star_bench.training.rollout import Schedule, epoch_seed
 from star_bench.training.state import State
 
@@ -56,8 +58,18 @@ class Silent:
 class Trainer:
     """A training run in a folder: begun, or gone on with."""
 
-    def __init__(self, recipe: Recipe, out: Path, *, device: str, bar: Progress, trackers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        *,
+        device: str,
+        bar: Progress,
+        trackers: Sequence[str] = (),
+        engine: Engine | None = None,
+    ) -> None:
         """Finds everything and loads it, cheapest checks first. trackers: of accelerate's, "tensorboard" for one.
+        engine: whose scoring stage judges rollouts, started; by default this process. Evaluations are judged here.
 
         Raises MissingWeights, UsageError or Refused for anything that is not there or does not fit, before anything is
         computed or written.
@@ -89,7 +101,21 @@ class Trainer:
         # One judge for rewards and evaluation: its weights are on the device once.
         judges = {name: make_evaluator(card, where) for name, card in cards.items()}
         with_regions = recipe.allocation.kind == "oracle"
-        self.rewards = Rewards(recipe.rewards, [judges[name] for name in rewarding], find_regions=with_regions)
+        engine = engine or LocalEngine(Settings())
+        if engine.remote and processes > 1 and engine.settings.address is None:
+            raise UsageError(
+                f"each of {processes} processes would start workers of its own",
+                "start a cluster that they share, and give its --address",
+            )
+        if engine.remote:
+            scoring_device = "cpu" if engine.settings.scoring.gpus == 0 else self.accelerator.device.type
+            scorer = engine.scorer(
+                MakeJudges(recipe.rewards, [cards[name] for name in rewarding], scoring_device, with_regions)
+            )
+        else:
+            mine = [judges[name] for name in rewarding]
+            scorer = engine.scorer(lambda: judges_of(recipe.rewards, mine, find_regions=with_regions))
+        self.rewards = Rewards(recipe.rewards, [judges[name] for name in rewarding], scorer)
         self.actor = Actor(recipe, self.checkpoint, self.local, device=where)
         self.actor.check([prompt for prompts in self.rewards.prompts for prompt in prompts])
         self.shown = self._shown()
@@ -135,9 +161,7 @@ class Trainer:
             while self.epoch < self.recipe.epochs:
                 self._close_epoch(self.run_epoch())
                 self.bar.advance(1)
-            card = self._finish()
-        self.rewards.close()
-        return card
+            return self._finish()
 
     def run_epoch(self) -> dict[str, Any]:
         """Rollouts, rewards and updates of the next epoch. Returns its metrics; nothing is written. Raises Diverged, and

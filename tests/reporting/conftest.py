@@ -257,7 +257,7 @@ def make_run(
             )
             return batches
 
-        execute(plan, batches, store, evaluator, produce=produce, environment={}, source={}, bar=Silent())
+        execute(plan, batches, store, evaluator, produce=produce, environment={}, source={}, bar=Silent(), batch_size=8)
         return store.folder
 
 

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_bench import suites
+from star_bench.engines.base import Settings
+from star_bench.engines.local import LocalEngine
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
 from star_bench.runs.workers import make_evaluator
 from star_bench.training.recipe import Reward
-from star_bench.training.rewards import Asked, Judgement, Rewards, shares_of
+from star_bench.training.rewards import Asked, Judgement, Rewards, judges_of, shares_of
 
 BOTH = ("geneval-miniature", "preference-miniature")
 
@@ -26,11 +28,15 @@ def evaluators(*names: str) -> list[Evaluator]:
 
 def rewards(*names: str, weights: tuple[float, ...] = (), **options: Any) -> Rewards:
     of = [Reward(suite=name, weight=weight) for name, weight in zip(names, weights or [1.0] * len(names), strict=True)]
-    return Rewards(of, evaluators(*names), **options)
+    return made_of(of, evaluators(*names), **options)
+
+
+def made_of(of: list[Reward], judges: list[Evaluator], **options: Any) -> Rewards:
+    return Rewards(of, judges, LocalEngine(Settings()).scorer(lambda: judges_of(of, judges, **options)))
 
 
 def judged(made: Rewards, images: list[Any], asked: list[Asked], notes: list[str] | None = None) -> list[Judgement]:
-    return made.start(images, asked, (notes if notes is not None else []).append).result()
+    return made.start(images, asked, (notes if notes is not None else []).append)()
 
 
 def test_an_epochs_prompts_are_a_function_of_seed_and_epoch() -> None:
@@ -82,8 +88,8 @@ def test_of_score_is_the_official_verdict() -> None:
     evaluator = evaluators("geneval-miniature")[0]
     three = next(canary for canary in evaluator.canaries() if canary.prompt.text == "a photo of two cups")
     asked = [Asked(three.prompt, 0)]
-    partial = Rewards([Reward(suite="geneval-miniature")], [evaluator])
-    official = Rewards([Reward(suite="geneval-miniature", of="score")], [evaluator])
+    partial = made_of([Reward(suite="geneval-miniature")], [evaluator])
+    official = made_of([Reward(suite="geneval-miniature", of="score")], [evaluator])
     assert judged(partial, [three.image], asked)[0].reward == pytest.approx(0.5)
     assert judged(official, [three.image], asked)[0].reward == 0
 
