@@ -59,7 +59,15 @@ def train(
     judging = make_engine(Settings(choose_device(device).split(":")[0], scoring=scoring, address=address))
     with RichProgress() as bar, judging:
         trackers = ["tensorboard"] if find_spec("tensorboard") else []
-        trainer = Trainer(chosen, folder, device=device, bar=bar, trackers=[*trackers, *(track or ())], engine=judging)
+        trainer = Trainer(
+            chosen,
+            folder,
+            device=device,
+            bar=bar,
+            trackers=[*trackers, *(track or ())],
+            engine=judging,
+            begin=quiet_libraries,
+        )
         card = trainer.train()
     if not trainer.accelerator.is_main_process:
         return

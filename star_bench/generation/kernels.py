@@ -21,24 +21,31 @@ BACKENDS = {
 }
 
 
+def check_kernels(kernels: str, *, device: str | None, dtype: str) -> None:
+    """device: None where it is another machine's, which will say itself what it has.
+
+    Raises UsageError for kernels that are unknown, or that the device doesn't have at that precision.
+    """
+    if kernels not in KERNELS:
+        raise UsageError(f"there are no kernels {kernels!r}", f"choose one of {', '.join(KERNELS)}")
+    if kernels not in BACKENDS or device is None:
+        return
+    probe = torch.ones(1, 1, 8, 64, device=device, dtype=getattr(torch, dtype))
+    with suppress(RuntimeError), sdpa_kernel(BACKENDS[kernels]):
+        scaled_dot_product_attention(probe, probe, probe)
+        return
+    raise UsageError(
+        f"{device.split(':')[0]} has no {kernels} attention for {dtype}", "leave --kernels out, or choose others"
+    )
+
+
 def use_kernels(model: Any, kernels: str) -> Callable[[], AbstractContextManager[Any]]:
     """What the model is to be called within. "compiled" compiles it in place, at its first forward of each shape.
 
-    Raises UsageError for kernels that are unknown, or that the model's device or precision doesn't have.
+    Raises as `check_kernels` does.
     """
-    if kernels == "default":
-        return nullcontext
+    check_kernels(kernels, device=str(model.device), dtype=str(model.dtype).removeprefix("torch."))
     if kernels == "compiled":
         model.compile()
-        return nullcontext
-    if kernels not in BACKENDS:
-        raise UsageError(f"there are no kernels {kernels!r}", f"choose one of {', '.join(KERNELS)}")
-    backend = BACKENDS[kernels]
-    probe = torch.ones(1, 1, 8, 64, device=model.device, dtype=model.dtype)
-    with suppress(RuntimeError), sdpa_kernel(backend):
-        scaled_dot_product_attention(probe, probe, probe)
-        return lambda: sdpa_kernel(backend)
-    raise UsageError(
-        f"{model.device.type} has no {kernels} attention for {str(model.dtype).removeprefix('torch.')}",
-        "leave --kernels out, or choose others",
-    )
+    backend = BACKENDS.get(kernels)
+    return nullcontext if backend is None else (lambda: sdpa_kernel(backend))

@@ -17,7 +17,6 @@ from star_bench.engines.base import Engine, Settings, Workers
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
 from star_bench.model_files import LocalCheckpoint
-from star_bench.protocol import KERNELS
 from star_bench.runs import foreign
 from star_bench.runs.batch_size import fastest_for
 from star_bench.runs.execute import conclude, execute, generate, take_foreign
@@ -135,8 +134,6 @@ def prepare(options: Options) -> Prepared:
     """Finds everything and plans the run, cheapest checks first. Raises the errors of all it asks."""
     if (options.model is None) == (options.images is None):
         raise UsageError("a run needs either a model or a folder of pictures", "give --model NAME or --images DIR")
-    if options.kernels not in KERNELS:
-        raise UsageError(f"there are no kernels {options.kernels!r}", f"choose one of {', '.join(KERNELS)}")
     if options.batch_size is None and (options.images or options.shard or options.engine != "local"):
         raise UsageError(
             "a batch size is found only where one local run makes pictures",
@@ -165,6 +162,10 @@ def prepare(options: Options) -> Prepared:
             kernels=options.kernels,
             where=checkpoint.name,
         )
+        if options.kernels != "default":
+            from star_bench.generation.kernels import check_kernels
+
+            check_kernels(options.kernels, device=None if make_engine.remote else device, dtype=protocol.dtype)
         parts = tuple(licences.of_checkpoint(checkpoint))
         subject = Subject(checkpoint.name, local.digest, checkpoint.licence, licences=parts)
         samples = protocol.samples

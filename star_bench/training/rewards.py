@@ -160,8 +160,11 @@ class MakeJudges:
     cards: Sequence[SuiteCard]
     device: str
     find_regions: bool
+    begin: Callable[[], None] = lambda: None
+    """Called before anything is loaded."""
 
     def __call__(self) -> Judges:
+        self.begin()
         evaluators = [make_evaluator(card, self.device) for card in self.cards]
         for evaluator in evaluators:
             check_canaries(evaluator)

@@ -7,7 +7,7 @@ SD3.5-Medium and for the miniature, for one process and for many (`accelerate la
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -67,9 +67,11 @@ class Trainer:
         bar: Progress,
         trackers: Sequence[str] = (),
         engine: Engine | None = None,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         """Finds everything and loads it, cheapest checks first. trackers: of accelerate's, "tensorboard" for one.
         engine: whose scoring stage judges rollouts, started; by default this process. Evaluations are judged here.
+        begin: called in workers elsewhere before they load anything.
 
         Raises MissingWeights, UsageError or Refused for anything that is not there or does not fit, before anything is
         computed or written.
@@ -110,7 +112,7 @@ class Trainer:
         if engine.remote:
             scoring_device = "cpu" if engine.settings.scoring.gpus == 0 else self.accelerator.device.type
             scorer = engine.scorer(
-                MakeJudges(recipe.rewards, [cards[name] for name in rewarding], scoring_device, with_regions)
+                MakeJudges(recipe.rewards, [cards[name] for name in rewarding], scoring_device, with_regions, begin)
             )
         else:
             mine = [judges[name] for name in rewarding]
@@ -160,7 +162,6 @@ class Trainer:
                 self._close_epoch({"epoch": 0})
             while self.epoch < self.recipe.epochs:
                 self._close_epoch(self.run_epoch())
-                self.bar.advance(1)
             return self._finish()
 
     def run_epoch(self) -> dict[str, Any]:
@@ -257,6 +258,8 @@ class Trainer:
                 with self.learner.ema.applied(), self.actor.text_encoders():
                     metrics |= self.evaluation.run(self.epoch, self.learner.ema.average, self.bar)
             self.bar.start("training", self.recipe.epochs, self.epoch)  # below the evaluation's bars again
+        else:
+            self.bar.advance(1)
         if self.is_main:
             self.record.add(metrics)
         self.accelerator.log({name: v for name, v in metrics.items() if v is not None}, step=self.epoch)

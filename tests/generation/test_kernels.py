@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from star_bench import checkpoints, model_files
 from star_bench.errors import UsageError
+from star_bench.generation.kernels import check_kernels
 from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler
 from star_bench.protocol import Protocol
+from star_bench.runs.run import Options, prepare
 
 ITEMS = [("00000", "a red circle", 0), ("00001", "two blue squares", 0), ("00000", "a red circle", 1)]
 
@@ -36,9 +41,18 @@ def test_compiled_moves_a_pixel_by_one_at_most(usual: np.ndarray) -> None:
     assert np.abs(usual.astype(int) - other).max() <= 1
 
 
-def test_kernels_that_a_device_lacks_are_refused() -> None:
+def test_kernels_that_a_device_lacks_are_refused_before_a_run_begins(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cpu has no cudnn attention for float32"):
         sampler("cudnn")
+    options = Options("geneval-miniature", "miniature", kernels="cudnn", device="cpu", runs=tmp_path)
+    with pytest.raises(UsageError, match="cpu has no cudnn attention for float32"):
+        prepare(options)
+    with pytest.raises(UsageError, match="there are no kernels 'quick'"):
+        prepare(replace(options, kernels="quick"))
+
+
+def test_what_another_machine_has_it_says_itself() -> None:
+    check_kernels("cudnn", device=None, dtype="float16")
 
 
 def test_without_text_encoders_the_pictures_are_the_same(usual: np.ndarray) -> None:

@@ -38,6 +38,31 @@ def command(folder: Path, *changes: str) -> list[str]:
     return [sys.executable, "-m", "star_bench", "train", *words, "--reports", str(folder / "reports")]
 
 
+class Counted(Silent):
+    """How far each bar of that title came, and of how many."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.bars = title, [[0, 0]]
+        self.counts = False
+
+    def start(self, title: str, total: int, done: int) -> None:
+        self.counts = title == self.title
+        if self.counts:
+            self.bars.append([done, total])
+
+    def advance(self, count: int) -> None:
+        if self.counts:
+            self.bars[-1][0] += count
+
+
+def test_the_bar_counts_epochs_that_are_done_beside_evaluations_too(tmp_path: Path) -> None:
+    settings = [f"evaluation.{each}" for each in ("suites=[geneval-miniature]", "every=2", "limit=2", "samples=1")]
+    bar = Counted("training")
+    Trainer(tiny(*settings, "evaluation.steps=2"), tmp_path, device="cpu", bar=bar).train()
+    assert bar.bars[-1] == [3, 3]
+    assert all(done <= total for done, total in bar.bars)
+
+
 def test_first_update_is_exactly_on_policy(undisturbed: Path) -> None:
     """The rollout's forwards and the update's have one shape, so the ratio is 1 to the last bit."""
     rows = metrics(undisturbed)[1:]
