@@ -21,7 +21,7 @@ from star_bench.training.allocation import AllocationSettings, Evidence, allocat
 from star_bench.training.architecture import CLIP_TOKENS
 from star_bench.training.attention import AttentionCapture
 from star_bench.training.experience import Kept
-from star_bench.training.policy import Policy
+from star_bench.training.policy import LoraPolicy
 from star_bench.training.recipe import Recipe
 from star_bench.training.rollout import Rollout, Schedule, Trajectory, roll_out
 from star_bench.training.sde import sigmas
@@ -62,7 +62,7 @@ class RandomSD3:
 
         guidance = recipe.rollout.guidance_scale
         lora = recipe.lora
-        self.policy = Policy(
+        self.policy = LoraPolicy(
             pipe, rank=lora.rank, alpha=lora.alpha, seed=recipe.seed, guidance_scale=guidance, against=embedding()
         )
         self.prompts = [Prompt(str(i), f"prompt {i}", "", {}) for i in range(recipe.rollout.batch_size)]

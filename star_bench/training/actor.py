@@ -19,7 +19,7 @@ from star_bench.runs.run import choose_dtype
 from star_bench.suites import GenerationDefaults
 from star_bench.training.allocation import AllocationSettings
 from star_bench.training.attention import AttentionCapture
-from star_bench.training.policy import Policy
+from star_bench.training.policy import FullPolicy, LoraPolicy, Policy
 from star_bench.training.recipe import Recipe
 from star_bench.training.rollout import Schedule, schedule_of
 from star_bench.training.sde import sigmas
@@ -32,7 +32,7 @@ class Actor:
     """capture and core are there where the allocation needs attention, else None."""
 
     def __init__(self, recipe: Recipe, checkpoint: Checkpoint, local: LocalCheckpoint, *, device: str) -> None:
-        """Loads the pipeline and puts a fresh LoRA on it. Raises what loading raises, and UsageError for a block that is
+        """Loads the pipeline and makes the policy of it. Raises what loading raises, and UsageError for a block that is
         not there or a text encoder whose tokens can't be placed."""
         self.recipe, self.device = recipe, device
         kind = device.split(":")[0]
@@ -53,24 +53,23 @@ class Actor:
         self.sampler = Sampler(self.pipe, self.protocol, cached_prompts=recipe.compute.cached_prompts)
         with self.text_encoders():
             against = self.sampler.encode([self.protocol.negative_prompt])[0]
-        self.policy = Policy(
-            self.pipe,
-            rank=recipe.lora.rank,
-            alpha=recipe.lora.alpha,
-            seed=recipe.seed,
-            guidance_scale=rollout.guidance_scale,
-            against=against,
-        )
+        self.policy: Policy
+        guided: dict[str, Any] = {"guidance_scale": rollout.guidance_scale, "against": against}
+        if recipe.lora is None:
+            self.policy = FullPolicy(self.pipe, dtype=self.dtype, device=device, **guided)
+        else:
+            lora = recipe.lora
+            self.policy = LoraPolicy(self.pipe, rank=lora.rank, alpha=lora.alpha, seed=recipe.seed, **guided)
         self.capture: AttentionCapture | None = None
         self.core: CoreTokens | None = None
         if self.allocation.needs_attention:
-            self.capture = AttentionCapture(self.pipe.transformer, asked.blocks)
+            self.capture = AttentionCapture(self.policy.transformer, asked.blocks)
             tokens = TokenPositions(self.pipe, self.protocol.max_sequence_length)
             self.core = CoreTokens(tokens, part=asked.tokens, every_token=self.allocation.every_token)
         if recipe.compute.gradient_checkpointing:
-            self.pipe.transformer.enable_gradient_checkpointing()
+            self.policy.transformer.enable_gradient_checkpointing()
         if recipe.compute.compile:
-            self.pipe.transformer.compile()
+            self.policy.transformer.compile()
         self._sigmas = sigmas(self.pipe.scheduler, rollout.steps)
 
     def check(self, prompts: Sequence[Prompt]) -> None:

@@ -70,7 +70,7 @@ def _plan_rows(found: Estimate) -> list[Figure]:
         Figure("plan", "forwards in an epoch's updates", plan.forwards_in_updates, "samples", f"at most; {reference}"),
         Figure("plan", "updates per epoch", plan.updates),
         Figure("plan", "epochs", recipe.epochs, None, f"{recipe.epochs * plan.updates} updates"),
-        Figure("plan", "LoRA", found.lora[1], "parameters", f"rank {recipe.lora.rank}, on {found.lora[0]} layers"),
+        Figure("plan", "LoRA", found.lora[2], "parameters", f"rank {found.lora[0]}, on {found.lora[1]} layers"),
         Figure("plan", "tokens", sum(found.tokens), None, f"image {found.tokens[0]}, text {found.tokens[1]}"),
     ]
 

@@ -1,12 +1,14 @@
-"""An exponential moving average of the LoRA: what is evaluated and saved."""
+"""An exponential moving average of what is trained: what is evaluated and saved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+
+from star_bench.training.policy import replaced
 
 
 class Ema:
@@ -32,17 +34,6 @@ class Ema:
         for name, parameter in self._parameters.items():
             self.average[name].lerp_(parameter, 1 - decay)
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> AbstractContextManager[None]:
         """Within, the parameters are their average."""
-        trained = {name: p.detach().clone() for name, p in self._parameters.items()}
-        self._put(self.average)
-        try:
-            yield
-        finally:
-            self._put(trained)
-
-    @torch.no_grad()
-    def _put(self, values: Mapping[str, Tensor]) -> None:
-        for name, parameter in self._parameters.items():
-            parameter.copy_(values[name])
+        return replaced(self._parameters, self.average)

@@ -93,14 +93,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Estimate:
-    """tokens: image and text tokens of one sample. lora: modules and parameters."""
+    """tokens: image and text tokens of one sample. lora: rank, modules and parameters."""
 
     recipe: Recipe
     architecture: Architecture
     precision: str
     processes: int
     tokens: tuple[int, int]
-    lora: tuple[int, int]
+    lora: tuple[int, int, int]
     plan: Plan
     memory: Memory
     cost: Cost
@@ -119,6 +119,8 @@ def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Est
     unknown model or suite, prompts that can't be shared, or a checkpoint that doesn't say its picture's size.
     """
     rollout, compute = recipe.rollout, recipe.compute
+    if recipe.lora is None:
+        raise UsageError("memory and cost are estimated for LoRAs alone", "leave lora=null out")
     if rollout.prompts % processes:
         raise UsageError(
             f"{rollout.prompts} prompts can't be shared by {processes} processes",
@@ -129,7 +131,7 @@ def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Est
     precision = _precision(compute.precision, checkpoint, device)
     height, width, text = _size(checkpoint)
     tokens = architecture.image_tokens(height, width), architecture.clip_tokens + text
-    lora = lora_size(architecture, recipe.lora.rank)
+    lora = recipe.lora.rank, *lora_size(architecture, recipe.lora.rank)
     cards = {name: suites.load(name) for name in (*(r.suite for r in recipe.rewards), *recipe.evaluation.suites)}
     judges = {name: _judge_bytes(card) for name, card in cards.items()}
     return Estimate(
@@ -146,12 +148,12 @@ def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Est
             number_bytes=BYTES[precision],
             size=(height, width),
             tokens=tokens,
-            lora=lora[1],
+            lora=lora[2],
             images=rollout.prompts // processes * rollout.group_size,
             judges=sum(size or 0.0 for size in judges.values()),
             on_gpu=device != "cpu",
         ),
-        cost=_cost(recipe, architecture, tokens, cards),
+        cost=_cost(recipe, architecture, tokens, cards, rank=recipe.lora.rank),
         uncounted=tuple(name for name, size in judges.items() if size is None),
     )
 
@@ -254,9 +256,11 @@ def _memory(
     return Memory({k: float(v) for k, v in resident.items()}, {k: float(v) for k, v in passing.items()})
 
 
-def _cost(recipe: Recipe, architecture: Architecture, tokens: tuple[int, int], cards: dict[str, SuiteCard]) -> Cost:
+def _cost(
+    recipe: Recipe, architecture: Architecture, tokens: tuple[int, int], cards: dict[str, SuiteCard], *, rank: int
+) -> Cost:
     rollout, evaluation = recipe.rollout, recipe.evaluation
-    flops = transformer_flops(architecture, image_tokens=tokens[0], text_tokens=tokens[1], rank=recipe.lora.rank)
+    flops = transformer_flops(architecture, image_tokens=tokens[0], text_tokens=tokens[1], rank=rank)
     forward = flops.forward + flops.lora
     update = forward + flops.backward
     if recipe.objective.kl > 0:

@@ -16,11 +16,12 @@ from star_bench.training.ema import Ema
 from star_bench.training.experience import Kept
 from star_bench.training.recipe import Recipe
 from star_bench.training.rollout import Schedule
+from star_bench.training.sharding import spread, whole
 from star_bench.training.update import Updater, UpdateReport
 
 
 class Learner:
-    """AdamW on the policy's LoRA, and its moving average."""
+    """AdamW on what the policy trains, and its moving average."""
 
     def __init__(self, recipe: Recipe, actor: Actor, accelerator: Accelerator) -> None:
         settings = recipe.optimiser
@@ -44,6 +45,7 @@ class Learner:
             max_grad_norm=settings.max_grad_norm,
             batch_size=recipe.rollout.batch_size,
             encode=actor.encode,
+            latent_shape=actor.sampler.latent_shape,
         )
 
     def learn(
@@ -67,11 +69,16 @@ class Learner:
         return reports
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, average and moments, on the CPU."""
-        out = {f"lora/{name}": p.detach().cpu().clone() for name, p in self.policy.named_parameters.items()}
-        out |= {f"ema/{name}": tensor.cpu().clone() for name, tensor in self.ema.average.items()}
+        """Weights, average and moments, whole and on the CPU. To be called by every process."""
+        trained = self.policy.trained
+        out = {f"{trained}/{name}": whole(p.detach()).cpu().clone() for name, p in self.policy.named_parameters.items()}
+        out |= {f"ema/{name}": tensor for name, tensor in self.average().items()}
         moments = states.optimiser_tensors(self.optimiser, self._names)
         return out | {f"optimiser/{name}": tensor for name, tensor in moments.items()}
+
+    def average(self) -> dict[str, Tensor]:
+        """The averaged weights, whole and on the CPU. To be called by every process."""
+        return {name: whole(tensor).cpu().clone() for name, tensor in self.ema.average.items()}
 
     def numbers(self) -> dict[str, Any]:
         """The rest of the state, as plain data."""
@@ -85,10 +92,11 @@ class Learner:
             prefix = f"{name}/"
             return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
-        for name, tensor in part("lora").items():
-            self.policy.named_parameters[name].copy_(tensor)
+        parameters = self.policy.named_parameters
+        for name, tensor in part(self.policy.trained).items():
+            parameters[name].copy_(spread(tensor, parameters[name]))
         for name, tensor in part("ema").items():
-            self.ema.average[name].copy_(tensor)
-        states.restore_optimiser(self.optimiser, self._names, part("optimiser"))
+            self.ema.average[name].copy_(spread(tensor, parameters[name]))
+        states.restore_optimiser(self.optimiser, parameters, part("optimiser"))
         self.ema.updates = numbers["ema_updates"]
         self._updater.scaler.load_state_dict(numbers["scaler"])

@@ -211,7 +211,8 @@ class Recipe(Strict):
     advantage: AdvantageSettings = AdvantageSettings()
     allocation: AllocationSettings
     objective: ObjectiveSettings = ObjectiveSettings()
-    lora: LoraSettings = LoraSettings()
+    lora: LoraSettings | None = LoraSettings()
+    """null: all of the transformer's weights are trained, sharded over the processes."""
     optimiser: OptimiserSettings = OptimiserSettings()
     ema: EmaSettings = EmaSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

@@ -1,14 +1,14 @@
 """What a training run needs to go on exactly: written beside its place and renamed, the last two kept.
 
 Rollouts, prompts and their order are functions of the seed and the epoch, so the state holds no random stream: only the
-LoRA, its average, the optimiser's moments and a few numbers. safetensors and JSON, no pickle.
+weights that are trained, their average, the optimiser's moments and a few numbers. safetensors and JSON, no pickle.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor
 from star_bench.errors import Refused
 from star_bench.files import disk_error, sha256_of, to_json
 from star_bench.json_files import parse_json
+from star_bench.training.sharding import spread, whole
 
 KEPT = 2
 TENSORS = "tensors.safetensors"
@@ -100,17 +101,20 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, names: list[str]) -> dic
     """The optimiser's state as flat tensors, `name/exp_avg` and so on; names: of its parameters, in its order."""
     found = optimiser.state_dict()["state"]
     return {
-        f"{names[index]}/{key}": torch.as_tensor(value).detach().cpu()
+        f"{names[index]}/{key}": whole(torch.as_tensor(value).detach()).cpu()
         for index, entries in found.items()
         for key, value in entries.items()
     }
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]) -> None:
-    """The inverse of `optimiser_tensors`, into an optimiser with the same parameters."""
-    place = {name: index for index, name in enumerate(names)}
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, parameters: Mapping[str, Tensor], tensors: dict[str, Tensor]
+) -> None:
+    """The inverse of `optimiser_tensors`. parameters: the optimiser's, by name and in its order."""
+    place = {name: index for index, name in enumerate(parameters)}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         name, _, entry = key.rpartition("/")
-        state.setdefault(place[name], {})[entry] = tensor
+        moment = tensor.shape == parameters[name].shape and tensor.ndim > 0  # and not a number of steps
+        state.setdefault(place[name], {})[entry] = spread(tensor, parameters[name]) if moment else tensor
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})

@@ -38,7 +38,8 @@ from star_bench.training.evaluation import Evaluation
 from star_bench.training.guards import check_epoch
 from star_bench.training.learner import Learner
 from star_bench.training.masks import Shown, find_prompts, mask_sheets
-from star_bench.training.output import CARD, write_lora
+from star_bench.training.output import CARD, write_lora, write_pipeline
+from star_bench.training.policy import FullPolicy, LoraPolicy
 from star_bench.training.recipe import Recipe
 from star_bench.training.record import Record, flat
 from star_bench.training.record import trackers as known_trackers
@@ -175,6 +176,8 @@ class Trainer:
         collection = self._collect(schedule, asked)
         rewards: Tensor = accelerator.gather(collection.rewards.to(accelerator.device)).cpu()
         self._check_judged(rewards)
+        mine = torch.tensor([[collection.largest_weight, collection.unlocated]], device=accelerator.device)
+        largest_weight, unlocated = accelerator.gather(mine).cpu().unbind(1)
         collected = time.monotonic()
         suite = torch.tensor([one.suite for one in asked]).repeat_interleave(recipe.rollout.group_size)
         advantages, teaches = self._advantages(rewards, suite)
@@ -186,8 +189,8 @@ class Trainer:
             **reward_metrics(rewards, suite, self.rewards.suites),
             "kept": float(teaches.double().mean()),
             **update_metrics(reports),
-            "allocation/largest_weight": collection.largest_weight,
-            "allocation/unlocated": collection.unlocated,
+            "allocation/largest_weight": float(largest_weight.max()),
+            "allocation/unlocated": int(unlocated.sum()),
             "trained_from_step": schedule.trained.start,
             "seconds/collect": round(collected - began, 3),
             "seconds/update": round(updated - collected, 3),
@@ -254,9 +257,10 @@ class Trainer:
         """
         last = self.epoch == self.recipe.epochs
         if self.evaluation.is_due(self.epoch) or last:
-            if self.is_main:
-                with self.learner.ema.applied(), self.actor.text_encoders():
-                    metrics |= self.evaluation.run(self.epoch, self.learner.ema.average, self.bar)
+            average = self.learner.average()
+            with self.actor.policy.published(average), self.actor.text_encoders():
+                if self.is_main:
+                    metrics |= self.evaluation.run(self.epoch, average, self.bar)
             self.bar.start("training", self.recipe.epochs, self.epoch)  # below the evaluation's bars again
         else:
             self.bar.advance(1)
@@ -264,20 +268,31 @@ class Trainer:
             self.record.add(metrics)
         self.accelerator.log({name: v for name, v in metrics.items() if v is not None}, step=self.epoch)
         check_epoch(self.recipe.guards, kl=metrics.get("kl") or 0.0, rewards=self.history)
-        if self.is_main and self.shown and (self.epoch % self.recipe.masks.every == 0 or last):
+        if self.shown and (self.epoch % self.recipe.masks.every == 0 or last):
             self._draw_masks()
-        if self.is_main and (self.epoch % self.recipe.save_every == 0 or last):
-            numbers = {**self.learner.numbers(), "rewards": self.history, "failed": self.failed}
-            self.record.save(State(self.epoch, self.learner.tensors(), numbers))
-            self._write_lora()
+        if self.epoch % self.recipe.save_every == 0 or last:
+            tensors = self.learner.tensors()
+            if self.is_main:
+                numbers = {**self.learner.numbers(), "rewards": self.history, "failed": self.failed}
+                self.record.save(State(self.epoch, tensors, numbers))
+            self._write_weights()
         self.accelerator.wait_for_everyone()
 
-    def _write_lora(self) -> str:
-        with self.learner.ema.applied():
-            return write_lora(self.out, self.actor.policy, self.checkpoint, steps=self.recipe.evaluation.steps)
+    def _write_weights(self) -> dict[str, str]:
+        """The average, by the first process. Returns what the card says of it."""
+        policy, steps = self.actor.policy, self.recipe.evaluation.steps
+        with policy.published(self.learner.average()):
+            if not self.is_main:
+                return {}
+            if isinstance(policy, FullPolicy):
+                local = self.local.folder
+                return {"transformer_digest": write_pipeline(self.out, policy, self.checkpoint, local, steps=steps)}
+            assert isinstance(policy, LoraPolicy)
+            return {"lora_sha256": write_lora(self.out, policy, self.checkpoint, steps=steps)}
 
     def _draw_masks(self) -> None:
-        """Of the same prompts, noise and steps in every epoch, so that epochs can be compared."""
+        """Of the same prompts, noise and steps in every epoch, so that epochs can be compared. All processes draw
+        them, since sharded weights need all of them, and the first one writes."""
         with self.learner.ema.applied(), self.actor.text_encoders():
             sheets = mask_sheets(
                 self.actor.policy,
@@ -290,7 +305,8 @@ class Trainer:
                 capture=self.actor.capture,
                 about={"epoch": str(self.epoch)},
             )
-        write_masks(sheets, self.out / "masks" / f"epoch-{self.epoch:06d}")
+        if self.is_main:
+            write_masks(sheets, self.out / "masks" / f"epoch-{self.epoch:06d}")
 
     def _finish(self) -> dict[str, Any]:
         """Writes the weights and, last, the card: where it is, the training is whole."""
@@ -304,8 +320,8 @@ class Trainer:
             processes=self.accelerator.num_processes,
             device=self.actor.device,
         )
+        card |= self._write_weights()
         if self.is_main:
-            card["lora_sha256"] = self._write_lora()
             write_atomically(self.out / CARD, to_json(card))
         self.accelerator.end_training()
         return card

@@ -16,6 +16,7 @@ from star_bench.training.objective import Ratio, Terms, policy_terms
 from star_bench.training.policy import Policy
 from star_bench.training.recipe import GuardSettings, ObjectiveSettings
 from star_bench.training.rollout import Schedule
+from star_bench.training.sharding import whole
 from star_bench.training.velocity import Conditioning
 
 
@@ -49,10 +50,12 @@ class Updater:
         max_grad_norm: float,
         batch_size: int,
         encode: Callable[[Sequence[str]], Conditioning],
+        latent_shape: tuple[int, int, int],
     ) -> None:
         self.policy, self.optimiser, self.accelerator = policy, optimiser, accelerator
         self.objective, self.ratio, self.guards = objective, ratio, guards
         self.max_grad_norm, self.batch_size, self.encode = max_grad_norm, batch_size, encode
+        self.latent_shape = latent_shape
         # The objective's gradient per latent element lies below float16's smallest number.
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=policy.transformer.dtype == torch.float16)
 
@@ -62,23 +65,27 @@ class Updater:
         Raises Diverged, in every process alike, before the parameters are touched.
         """
         transitions = total * len(schedule.trained)
+        # Sharding takes the mean of the processes' gradients, and what is wanted is their sum.
+        share = self.accelerator.num_processes if self.policy.is_sharded else 1
         device = self.accelerator.device
         # Kept on the device: reading them after every batch would make it wait.
         sums = torch.zeros(3, dtype=torch.float64, device=device)
         largest = torch.zeros(1, dtype=torch.float64, device=device)
+        lacking = self._lacking(len(kept) * len(schedule.trained))
         for batch in batches(kept, advantages, self.batch_size):
             terms = self._terms(schedule, batch)
-            loss = ((terms.policy + self.objective.kl * terms.kl) * batch.valid).sum() / transitions
+            loss = ((terms.policy + self.objective.kl * terms.kl) * batch.valid).sum() * (share / transitions)
             self.scaler.scale(loss).backward()
             valid = batch.valid.double()
             watched = torch.stack([terms.policy, terms.kl, terms.clipped]).detach().double()
             sums += (watched * valid).sum(1)
             largest = torch.maximum(largest, (terms.log_ratio.double() * valid).max())
+        self._run_empty(schedule, lacking)
         self._sum_gradients()
         policy_loss, kl, clipped = (self._reduced(sums, "sum") / transitions).tolist()
         log_ratio = float(self._reduced(largest, "max"))
         self.scaler.unscale_(self.optimiser)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters, self.max_grad_norm))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.policy.parameters, self.max_grad_norm)))
         overflowed = self.scaler.is_enabled() and not math.isfinite(norm)
         check_update(self.guards, loss=policy_loss, grad_norm=0.0 if overflowed else norm, log_ratio=log_ratio)
         self.scaler.step(self.optimiser)
@@ -111,8 +118,26 @@ class Updater:
             dt=dt if self.objective.guard else None,
         )
 
+    def _lacking(self, transitions: int) -> int:
+        """By how many batches this process has fewer than another. Sharded parameters need every process at a forward."""
+        if not self.policy.is_sharded:
+            return 0
+        mine = math.ceil(transitions / self.batch_size)
+        return int(self._reduced(torch.tensor([mine], device=self.accelerator.device), "max")) - mine
+
+    def _run_empty(self, schedule: Schedule, count: int) -> None:
+        """Forwards and backwards that other processes wait for, and that teach nothing."""
+        rows, against = self.batch_size, self.policy.against
+        nothing = torch.zeros(rows, *self.latent_shape, device=self.accelerator.device)
+        asked = Conditioning(against.tokens.expand(rows, -1, -1), against.pooled.expand(rows, -1))
+        for _ in range(count):
+            velocity = self.policy.velocity(nothing, schedule.sigmas[:1].expand(rows), asked)
+            (0 * velocity.sum()).backward()
+
     def _sum_gradients(self) -> None:
-        """Over processes, as one flat tensor. A process without a batch adds zeros."""
+        """Over processes, as one flat tensor. A process without a batch adds zeros. Sharded ones are summed already."""
+        if self.policy.is_sharded:
+            return
         for parameter in self.policy.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

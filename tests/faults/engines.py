@@ -43,10 +43,10 @@ def _raising(make_worker: Callable[[], Work], batches: Iterable[Batch], fits: Ca
 
     inner = Sampler._latents
 
-    def latents(self: Sampler, items: Sequence[Any]) -> Any:
+    def latents(self: Sampler, items: Sequence[Any], steps: int) -> Any:
         if not fits(list(items)):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        return inner(self, items)
+        return inner(self, items, steps)
 
     Sampler._latents = latents  # type: ignore[method-assign]
     try:

@@ -116,7 +116,7 @@ def test_without_guidance_the_negative_prompt_is_not_read(sampler: Sampler) -> N
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_broken_image_is_none_and_spoils_no_other(sampler: Sampler, bad: float) -> None:
     good = stacked(sampler.pixels(ITEMS[:3]))
-    latents = sampler._latents(ITEMS[:3])
+    latents = sampler._latents(ITEMS[:3], sampler.protocol.steps)
     latents[1, 0, 0, 0] = bad
     with mock.patch.object(sampler, "_latents", return_value=latents):
         images = sampler.pixels(ITEMS[:3])

@@ -32,7 +32,7 @@ from star_bench.training.architecture import (
 )
 from star_bench.training.dry_run import dry_run
 from star_bench.training.estimate import Estimate, estimate
-from star_bench.training.policy import Policy
+from star_bench.training.policy import LoraPolicy
 from star_bench.training.velocity import Conditioning
 
 RANK, TEXT = 4, 32
@@ -61,7 +61,7 @@ def small(sizes: dict[str, Any]) -> Architecture:
 
 def step(
     architecture: Architecture, side: int, dtype: torch.dtype, device: str = "cpu"
-) -> tuple[Policy, Callable[[], Tensor]]:
+) -> tuple[LoraPolicy, Callable[[], Tensor]]:
     """The policy on a transformer with random weights, and its velocity for one sample with `side` x `side` latents."""
     with torch.device(device):
         transformer = SD3Transformer2DModel.from_config(architecture.transformer).to(dtype).requires_grad_(False)
@@ -71,7 +71,7 @@ def step(
         )
         sizes = [architecture.transformer[f"{name}_dim"] for name in ("joint_attention", "pooled_projection")]
         text = Embedding(torch.ones(1, TEXT, sizes[0], dtype=dtype), torch.ones(1, sizes[1], dtype=dtype))
-        policy = Policy(pipe, rank=RANK, alpha=RANK, seed=0, guidance_scale=1, against=text)
+        policy = LoraPolicy(pipe, rank=RANK, alpha=RANK, seed=0, guidance_scale=1, against=text)
         x, sigma = torch.ones(1, architecture.transformer["in_channels"], side, side), torch.full((1,), 0.5)
     return policy, lambda: policy.velocity(x, sigma, Conditioning.of([text]))
 
@@ -100,7 +100,7 @@ class Live(TorchDispatchMode):
         del self.known[key]
 
 
-def kept_bytes(policy: Policy, velocity: Callable[[], Tensor]) -> int:
+def kept_bytes(policy: LoraPolicy, velocity: Callable[[], Tensor]) -> int:
     """What autograd keeps of a forward, each storage once, without the weights."""
     weights = {p.untyped_storage()._cdata for p in policy.transformer.parameters()}
     kept: dict[int, Tensor] = {}

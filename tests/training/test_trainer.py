@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -193,30 +191,3 @@ def test_a_model_that_is_not_here_stops_before_anything_is_written(
 def test_blocks_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no block 9"):
         Trainer(tiny("allocation.blocks=[9]"), tmp_path, device="cpu", bar=Silent())
-
-
-@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo")
-def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
-    changes = ("rollout.prompts=4", "epochs=2")
-    alone = train(tmp_path / "one", *changes)
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "29531", "-m", "star_bench"]
-    words = command(tmp_path / "two", *changes)
-    done = subprocess.run(
-        [sys.executable, *launch, *words[3:]],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    both = metrics(tmp_path / "two")
-    assert [row["epoch"] for row in both] == [row["epoch"] for row in alone]
-    for one, two in zip(alone, both, strict=True):
-        for key, value in one.items():
-            assert two[key] == pytest.approx(value, abs=1e-4), key
-    first = load_file(tmp_path / "one" / "state" / "000002" / "tensors.safetensors")
-    second = load_file(tmp_path / "two" / "state" / "000002" / "tensors.safetensors")
-    for name in first:
-        torch.testing.assert_close(first[name], second[name], atol=1e-4, rtol=0)
