@@ -33,7 +33,7 @@ def train(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a LoRA by STAR or Flow-GRPO. The same command goes on with an interrupted training."""
+    """Train a LoRA, or all weights, by STAR or Flow-GRPO. The same command goes on with an interrupted training."""
     from star_bench import checkpoints, model_files, plugins, prompt_files
     from star_bench.engines.base import Settings, Workers
     from star_bench.training import recipe as recipes
