@@ -53,7 +53,7 @@ class Evaluation:
         return epoch % self.settings.every == 0
 
     def run(self, epoch: int, weights: dict[str, Tensor], bar: Progress) -> dict[str, float | None]:
-        """The suites' aggregates as metrics, "eval/<suite>/<aggregate>". weights: the LoRA that the pipeline has now.
+        """The suites' aggregates as metrics, "eval/<suite>/<aggregate>". weights: those that the pipeline was given.
 
         Pictures and scores are kept, and an interrupted evaluation goes on.
         """
@@ -111,7 +111,7 @@ class Evaluation:
 
 
 def digest(base: str, weights: dict[str, Tensor]) -> str:
-    """sha256 of the base's content digest and the LoRA's names and float32 bytes, hexadecimal."""
+    """sha256 of the base's content digest and the trained weights' names and float32 bytes, hexadecimal."""
     total = hashlib.sha256(base.encode())
     for name in sorted(weights):
         total.update(name.encode() + b"\0" + weights[name].detach().cpu().float().contiguous().numpy().tobytes())

@@ -51,7 +51,7 @@ def write_lora(folder: Path, policy: LoraPolicy, base: Checkpoint, *, steps: int
 
 
 def write_pipeline(folder: Path, policy: FullPolicy, base: Checkpoint, local: Path, *, steps: int | None = None) -> str:
-    """The pipeline with the transformer as it stands within `policy.published`, in the base's precision; all other files are
+    """The pipeline with the transformer as it stands within `policy.published`, in the precision that forwards had; all other files are
     those of `local`, the base's folder, as hard links where the disk allows. Returns the transformer's content digest."""
     partial, place = folder / ".transformer.partial", folder / TRANSFORMER
     try:

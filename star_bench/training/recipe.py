@@ -142,7 +142,7 @@ class OptimiserSettings(Strict):
 
 
 class EmaSettings(Strict):
-    """An average of the LoRA over the updates, which is what is evaluated and saved."""
+    """An average of what is trained over the updates, which is what is evaluated and saved."""
 
     decay: float = Field(default=0.9, ge=0, lt=1)
     """At most, from (1 + t) / (10 + t) on. Flow-GRPO: 0.9."""
@@ -189,7 +189,7 @@ class ComputeSettings(Strict):
     """What costs memory or time and changes no mathematics."""
 
     precision: Literal["checkpoint", "float32", "float16", "bfloat16"] = "checkpoint"
-    """Of the frozen base and the text encoders; the LoRA is float32. checkpoint: as in checkpoints.yaml, but float32 on
+    """Of the frozen base and the text encoders, and of forwards; what is trained is float32. checkpoint: as in checkpoints.yaml, but float32 on
     a CPU. Flow-GRPO: float16, whose log-probability error is smaller than bfloat16's."""
     gradient_checkpointing: bool = False
     compile: bool = False
