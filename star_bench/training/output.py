@@ -51,8 +51,11 @@ def write_lora(folder: Path, policy: LoraPolicy, base: Checkpoint, *, steps: int
 
 
 def write_pipeline(folder: Path, policy: FullPolicy, base: Checkpoint, local: Path, *, steps: int | None = None) -> str:
-    """The pipeline with the transformer as it stands within `policy.published`, in the precision that forwards had; all other files are
-    those of `local`, the base's folder, as hard links where the disk allows. Returns the transformer's content digest."""
+    """The pipeline with the transformer as it stands within `policy.published`, in the precision that forwards had; all
+    other files are those of `local`, the base's folder, as hard links where the disk allows.
+
+    Returns the transformer's content digest. Raises DiskError.
+    """
     partial, place = folder / ".transformer.partial", folder / TRANSFORMER
     try:
         for part in (part for part in parts_of(local) if part != TRANSFORMER):

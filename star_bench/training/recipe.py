@@ -189,8 +189,8 @@ class ComputeSettings(Strict):
     """What costs memory or time and changes no mathematics."""
 
     precision: Literal["checkpoint", "float32", "float16", "bfloat16"] = "checkpoint"
-    """Of the frozen base and the text encoders, and of forwards; what is trained is float32. checkpoint: as in checkpoints.yaml, but float32 on
-    a CPU. Flow-GRPO: float16, whose log-probability error is smaller than bfloat16's."""
+    """Of the frozen base, the text encoders and forwards; what is trained is float32. checkpoint: as in checkpoints.yaml,
+    but float32 on a CPU. Flow-GRPO: float16, whose log-probability error is smaller than bfloat16's."""
     gradient_checkpointing: bool = False
     compile: bool = False
     offload_text_encoders: bool = False
