@@ -64,7 +64,10 @@ class RayEngine(Engine):
             ray.init(**said, runtime_env={"env_vars": _environment()}, logging_level="warning")
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = self.settings.address or "this machine"
-            raise UsageError(f"Ray can't be started or reached at {where} ({_line(error)})", "see --address") from None
+            raise UsageError(
+                f"Ray can't be started or reached at {where} ({_line(error)})",
+                "see --address, and set RAY_AUTH_MODE=token if the cluster asks for its token",
+            ) from None
         self._started = True
         return self
 
