@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -113,5 +113,6 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
     current: Any = model
     for part in location:
         field = getattr(current, "model_fields", {}).get(part)
-        current = field.annotation if field else None
+        kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)] if field else []
+        current = kinds[0] if len(kinds) == 1 else field.annotation if field else None  # X of "X | None"
     return list(getattr(current, "model_fields", {}))
