@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from star_bench.cli.output import Json, print_result
-from star_bench.cli.run import Reports, Runs
+from star_bench.cli.output import Json, Reports, Runs, local_path, print_result
 
 
 def leaderboard(
@@ -16,7 +15,10 @@ def leaderboard(
     runs: Runs = Path("runs"),
     reports: Reports = Path("reports"),
     out: Annotated[
-        Path | None, typer.Option(help="By default REPORTS/leaderboard-<suite>.", show_default=False)
+        Path | None,
+        typer.Option(
+            parser=local_path, metavar="DIR", help="By default REPORTS/leaderboard-<suite>.", show_default=False
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

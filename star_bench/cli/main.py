@@ -21,10 +21,10 @@ from star_bench.cli.export import export, verify
 from star_bench.cli.gate import gate
 from star_bench.cli.leaderboard import leaderboard
 from star_bench.cli.masks import localise, masks, run_masks
-from star_bench.cli.output import Device, Json, print_result
+from star_bench.cli.output import Device, Json, Runs, print_result
 from star_bench.cli.power import power
 from star_bench.cli.replicate import replicate
-from star_bench.cli.run import Runs, merge, pull, run
+from star_bench.cli.run import merge, pull, run
 from star_bench.cli.train import curves, register, train
 from star_bench.cli.watch import PanelPairs, watch
 from star_bench.cli.wins import wins

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from star_bench.cli.output import Device, Json, print_result
+from star_bench.cli.output import Device, Json, Reports, print_result
 from star_bench.cli.prompts import PromptsDir
 from star_bench.errors import UsageError
 
@@ -52,7 +52,7 @@ def masks(
     seed: Seed = 0,
     prompts_dir: PromptsDir = None,
     device: Device = "auto",
-    reports: Annotated[Path, typer.Option(help="Where reports are written.")] = Path("reports"),
+    reports: Reports = Path("reports"),
     as_json: Json = False,
 ) -> None:
     """Draw STAR's allocation maps of a checkpoint: word by word, for each rollout and denoising step."""
@@ -141,7 +141,7 @@ def run_masks(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the pictures of so many prompts.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward; no map depends on it.")] = 8,
     device: Device = "auto",
-    reports: Annotated[Path, typer.Option(help="Where the run's report is.")] = Path("reports"),
+    reports: Reports = Path("reports"),
     as_json: Json = False,
 ) -> None:
     """Draw the allocation maps of a run's own pictures, step by step, into its report."""

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from star_bench.errors import visible
+from star_bench.errors import UsageError, visible
+
+
+def local_path(value: str | Path) -> Path:
+    """Raises UsageError for an address, which pathlib would take for a folder named 's3:'."""
+    if "://" in str(value):
+        raise UsageError(
+            f"{value} is an address, and work is done in folders of this machine",
+            "use 'run --mirror ADDRESS' to keep runs and reports there, and 'star-bench pull ADDRESS' to fetch them",
+        )
+    return Path(value)
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Runs = Annotated[Path, typer.Option("--runs", parser=local_path, metavar="DIR", help="Where runs are kept.")]
+Reports = Annotated[
+    Path, typer.Option("--reports", parser=local_path, metavar="DIR", help="Where reports are written.")
+]
 
 
 def print_result(data: Any, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from star_bench.cli.output import Device, Json, print_result
+from star_bench.cli.output import Device, Json, Reports, Runs, print_result
 from star_bench.cli.prompts import PromptsDir
 from star_bench.errors import Incomplete
 
@@ -27,8 +27,8 @@ def replicate(
     prompts_dir: PromptsDir = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward; no image depends on it.")] = 8,
     device: Device = "auto",
-    runs: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
-    reports: Annotated[Path, typer.Option(help="Where reports are written.")] = Path("reports"),
+    runs: Runs = Path("runs"),
+    reports: Reports = Path("reports"),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be run, and what can't be and why.")
     ] = False,

@@ -8,12 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from star_bench.cli.output import Device, Json, print_result
+from star_bench.cli.output import Device, Json, Reports, Runs, print_result
 from star_bench.cli.prompts import PromptsDir
 from star_bench.errors import Incomplete, UsageError
-
-Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
-Reports = Annotated[Path, typer.Option("--reports", help="Where reports are written.")]
 
 
 def run(

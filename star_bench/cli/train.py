@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from star_bench.cli.output import Device, Json, print_result
+from star_bench.cli.output import Device, Json, Reports, local_path, print_result
 from star_bench.cli.prompts import PromptsDir
 
 
@@ -17,13 +17,18 @@ def train(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as in rollout.steps=8.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; trained/<recipe>-seed<seed> by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=local_path, metavar="DIR", help="The run's folder; trained/<recipe>-seed<seed> by default."
+        ),
+    ] = None,
     prompts_dir: PromptsDir = None,
     device: Device = "auto",
     track: Annotated[
         list[str] | None, typer.Option(help="Also log to one of accelerate's trackers, such as wandb or trackio.")
     ] = None,
-    reports: Annotated[Path, typer.Option(help="Where reports are written.")] = Path("reports"),
+    reports: Reports = Path("reports"),
     engine: Annotated[str, typer.Option(help="Where rollouts are judged: local or ray.")] = "local",
     scoring_workers: Annotated[int | None, typer.Option(min=1, help="ray: of scoring; by default one per GPU.")] = None,
     scoring_gpus: Annotated[float | None, typer.Option(min=0, help="ray: GPUs of each.")] = None,

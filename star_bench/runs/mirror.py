@@ -4,7 +4,8 @@ Work is always done in a local folder, where rows are appended and synced and on
 neither. What is at the address is fetched before, so that a run goes on where another machine was taken away, and what is
 new is written after, results last: a reader there never sees results without their pictures.
 
-There is no lock at an address: that one machine at a time works on a run is for the one who starts them to see to.
+There is no lock at an address. What another machine wrote there meanwhile is noticed before anything is written over it,
+but for the moment between looking and writing: that one machine at a time works on a run is for the one who starts them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -66,9 +67,12 @@ class Mirror:
     def push(self, name: str, folder: Path, bar: Progress) -> int:
         """Writes what is in the folder and not at `name` below the address, results last; returns how many files.
 
-        Raises Incomplete where the address fails: what is in the folder stays.
+        Raises Refused where the rows there are not the beginning of the ones here, because another machine works on the same
+        run; Incomplete where the address fails. What is in the folder stays.
         """
         with self._speaking():
+            for path in ROWS:
+                self._check_ours(name, path, folder)
             known = self._pictures_there(name)
             paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
             new = [path for path in paths if self._is_to_push(path, known, folder)]
@@ -113,13 +117,28 @@ class Mirror:
         write_atomically(here, content)
         return True
 
+    def _check_ours(self, name: str, path: str, folder: Path) -> None:
+        here = folder / path
+        mine = here.read_bytes() if here.exists() else b""
+        if not mine.startswith(self._rows_there(name, path)):
+            raise Refused(
+                f"{self.address}/{name}/{path} has rows that {here} has not: another machine works on this run",
+                "stop one of the two and give its command again, which goes on from what is there if it can",
+            )
+
     def _pictures_there(self, name: str) -> dict[str, str]:
         """Path -> sha256 of the pictures that were written before."""
-        with TemporaryDirectory() as folder, suppress(FileNotFoundError):
+        with TemporaryDirectory() as folder:
             copy = Path(folder) / "samples.jsonl"
-            copy.write_bytes(self._fs.cat_file(f"{self._root}/{name}/samples.jsonl"))
+            copy.write_bytes(self._rows_there(name, copy.name))
             return {row["path"]: row["sha256"] for row in newest(copy).values() if row.get("path")}
-        return {}
+
+    def _rows_there(self, name: str, path: str) -> bytes:
+        try:
+            content: bytes = self._fs.cat_file(f"{self._root}/{name}/{path}")
+        except FileNotFoundError:
+            return b""
+        return content
 
     @staticmethod
     def _is_to_push(path: str, known: dict[str, str], folder: Path) -> bool:

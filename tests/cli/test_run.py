@@ -84,13 +84,15 @@ def test_dry_run_costs_nothing_and_writes_nothing(cli: Cli, tmp_path: Path) -> N
         (("--model", "miniature", "--suite", "geneval"), Refused.exit_code, "not on this machine"),
         (("--model", "miniature", "--suite", "ocr-miniature", "--device", "cud"), UsageError.exit_code, "device"),
         (("--images", "nowhere", "--suite", "ocr-miniature"), UsageError.exit_code, "not a folder"),
+        ((*SMALL, "--runs", "s3://bucket/runs"), UsageError.exit_code, "use 'run --mirror ADDRESS'"),
     ],
 )
-def test_refusals_are_one_sentence(cli: Cli, words: tuple[str, ...], code: int, sentence: str) -> None:
+def test_refusals_are_one_sentence(cli: Cli, words: tuple[str, ...], code: int, sentence: str, tmp_path: Path) -> None:
     done = cli("run", *words)
     assert done.returncode == code, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def suite_copy(folder: Path, **changes: object) -> Path:

@@ -96,6 +96,18 @@ def test_two_machines_that_went_apart_are_refused(address: str, tmp_path: Path) 
         mirror.pull(NAME, tmp_path / "other", Silent())
 
 
+def test_what_another_machine_wrote_meanwhile_is_not_written_over(address: str, tmp_path: Path) -> None:
+    def both_at_work() -> None:
+        with mirrored(address, NAME, tmp_path / "here", Silent()):
+            Mirror(address).push(NAME, stored(tmp_path / "other", 3), Silent())
+            stored(tmp_path / "here", 2)
+
+    with pytest.raises(Refused, match=r"has rows that .* has not: another machine works on this run"):
+        both_at_work()
+    assert at(address)[f"{NAME}/samples.jsonl"] == (tmp_path / "other/samples.jsonl").read_bytes()
+    assert len((tmp_path / "here/samples.jsonl").read_text().splitlines()) == 2, "what is here stays"
+
+
 @pytest.mark.parametrize("name", ["../outside.txt", "images/../../outside.txt", "a:b", "line\nbreak"])
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror = Mirror(f"file://{tmp_path}/store")
