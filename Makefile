@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 
 help:
 	@echo "make demo    set up, then generate, judge and report the miniature"
-	@echo "make test    set up, then run the tests, the import rules and ruff"
+	@echo "make test    set up, then run the tests, the import rules, ruff and mypy"
 	@echo "make lint    ruff (lint and format), mypy, import rules"
 	@echo "make check   lint and test: what a change must pass"
 	@echo "make parity  compare GenEval's detector with mmdet's and write docs/parity.md; takes minutes"
@@ -37,6 +37,7 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(ONE_THREAD) $(BIN)/python -m pytest --hypothesis-profile=ci
 

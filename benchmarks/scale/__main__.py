@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from string import Template
 from tempfile import TemporaryDirectory
@@ -65,7 +66,11 @@ def simulate(count: int, rounds: int) -> dict[str, Any]:
             "leaderboard": ["leaderboard", SUITE],
             "compare": ["compare", one, other],
         }
-        took = in_rounds({key: lambda _, w=words: seconds(w, folder) for key, words in commands.items()}, rounds)
+
+        def run(words: Sequence[str], _round: int) -> dict[str, float]:
+            return seconds(words, folder)
+
+        took = in_rounds({key: partial(run, words) for key, words in commands.items()}, rounds)
         page = folder / "reports" / f"leaderboard-{SUITE}" / "index.html"
         out = {
             "runs": count,

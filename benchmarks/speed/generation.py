@@ -13,6 +13,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -207,9 +208,11 @@ def network(device: str, rounds: int, *, tiny: bool) -> dict[str, Any]:
     kinds = ("default",) if tiny else ("default", "compiled")
     side = 128 if tiny else 512
     samplers = {kind: random_sampler(device, tiny=tiny, kernels=kind, side=side, steps=steps) for kind in kinds}
-    took = in_rounds(
-        {kind: lambda _, s=s: seconds(lambda: s.pixels(items), device) for kind, s in samplers.items()}, rounds
-    )
+
+    def draw(kind: str, _round: int) -> float:
+        return seconds(lambda: samplers[kind].pixels(items), device)
+
+    took = in_rounds({kind: partial(draw, kind) for kind in kinds}, rounds)
     top = ceiling(device, 512 if tiny else MATMUL)
     out: dict[str, Any] = {
         "size": "tiny" if tiny else "SD3.5-Medium, 512 px, random weights",
@@ -223,7 +226,7 @@ def network(device: str, rounds: int, *, tiny: bool) -> dict[str, Any]:
         forward = flops_of(architecture, image_tokens=tokens, text_tokens=CLIP_TOKENS + T5_TOKENS, rank=0).forward
         each = batch * steps * 2 * forward
         out["utilisation"] = {kind: interval([each / s / top for s in values]) for kind, values in took.items()}
-        first, other = (np.stack(samplers[kind].pixels(items)) for kind in kinds)
+        first, other = (np.stack([p for p in samplers[kind].pixels(items) if p is not None]) for kind in kinds)
         out["compiled: largest difference of a pixel, of 1"] = float(np.abs(first - other).max())
     out["pictures per second"] = {kind: interval([batch / s for s in values]) for kind, values in took.items()}
     return out

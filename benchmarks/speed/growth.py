@@ -120,7 +120,8 @@ def report_over_reading(run: Path, folder: Path) -> float:
 
 def resolutions(device: str, sides: Sequence[int]) -> list[dict[str, Any]]:
     """Seconds per picture of a random SD3 network, tiny on a CPU, beside its transformer's FLOPs, both against the first."""
-    tiny, out = device == "cpu", []
+    tiny = device == "cpu"
+    out: list[dict[str, Any]] = []
     architecture = architecture_of(checkpoints.resolve("miniature" if tiny else "sd3.5-medium"))
     for side in sides:
         sampler = random_sampler(device, tiny=tiny, side=side, steps=2)
@@ -157,13 +158,13 @@ def workers(counts: Sequence[int], samples: int) -> list[dict[str, Any]]:
 def starts(rounds: int) -> dict[str, Any]:
     """CPU seconds of each command over those of `python -c pass`."""
 
-    def run(words: Sequence[str]) -> float:
+    def run(words: Sequence[str], _round: int) -> float:
         before = os.times()
         subprocess.run([sys.executable, *words], env=environment(), capture_output=True, check=True)
         after = os.times()
         return after.children_user + after.children_system - before.children_user - before.children_system
 
-    took = in_rounds({name: lambda _, w=words: run(w) for name, words in STARTS.items()}, rounds)
+    took = in_rounds({name: partial(run, words) for name, words in STARTS.items()}, rounds)
     bare = took["python -c pass"]
     return {
         name: {"seconds": spread(each), "ratio": median(a / b for a, b in zip(each, bare, strict=True))}

@@ -62,6 +62,7 @@ class RandomSD3:
 
         guidance = recipe.rollout.guidance_scale
         lora = recipe.lora
+        assert lora is not None, "the recipe trains all weights"
         self.policy = LoraPolicy(
             pipe, rank=lora.rank, alpha=lora.alpha, seed=recipe.seed, guidance_scale=guidance, against=embedding()
         )
@@ -142,6 +143,7 @@ class RandomSD3:
             max_grad_norm=self.recipe.optimiser.max_grad_norm,
             batch_size=len(rollouts),
             encode=self.encode,
+            latent_shape=self.latent_shape,
         )
         advantages = torch.tensor([1.0, -1.0]).repeat(len(kept))[: len(kept)]
         updater.step(self.schedule, kept, advantages, total=len(kept))

@@ -89,9 +89,11 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, default=Path("trained"))
     parser.add_argument("--out", type=Path, default=Path("reports/training-miniature"))
     asked = parser.parse_args()
-    runs = [(recipe, seed) for seed in range(asked.seeds) for recipe in asked.recipes]
     with ThreadPoolExecutor(asked.jobs) as pool:
-        folders = list(pool.map(lambda run: train(*run, asked.trained), runs))
+        runs = [
+            pool.submit(train, recipe, seed, asked.trained) for seed in range(asked.seeds) for recipe in asked.recipes
+        ]
+        folders = [run.result() for run in runs]
     page = write_curves(folders, asked.out)
     for folder in folders:
         (asked.out / "runs" / folder.name).mkdir(parents=True, exist_ok=True)

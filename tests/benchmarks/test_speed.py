@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks.speed import generation, growth
+from benchmarks.speed import generation, growth, training
 from benchmarks.speed.__main__ import RESULTS, goals, summary
 
 
@@ -25,6 +25,12 @@ def test_growth_measures_all_its_parts() -> None:
     assert row["pictures"] == 58 and row["peak, MiB"] > 100
     assert [row["tokens"] for row in result["resolutions"]] == [16, 64]
     assert "## Workers" in growth.to_markdown(result)
+
+
+def test_a_batch_of_the_network_alone_is_drawn_and_learned() -> None:
+    result = training.network("cpu", 1, tiny=True)
+    assert set(result["STAR / uniform"]) >= {"epoch", "collect", "update"}
+    assert result["recorded / plain forward"]["median"] > 0
 
 
 def test_the_summary_says_of_each_committed_goal_whether_it_was_met() -> None:
