@@ -10,6 +10,7 @@ import typer
 
 from star_bench.cli.output import Device, Json, Reports, local_path, print_result
 from star_bench.cli.prompts import PromptsDir
+from star_bench.errors import UsageError
 
 
 def train(
@@ -36,6 +37,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, and estimates of memory and cost.")
     ] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="--dry-run: GPUs, each a process; a training has its launcher's.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a LoRA, or all weights, by STAR or Flow-GRPO. The same command goes on with an interrupted training."""
@@ -49,8 +53,10 @@ def train(
     if dry_run:
         from star_bench.training.dry_run import dry_run as estimate
 
-        print_result(estimate(chosen), as_json)
+        print_result(estimate(chosen, processes=processes or 1), as_json)
         return
+    if processes is not None:
+        raise UsageError("--processes is for --dry-run alone", "start as many with 'accelerate launch'")
     make_engine = plugins.load(plugins.ENGINES, engine)
     model_files.locate(checkpoints.resolve(chosen.model))  # what is missing is told before torch is loaded
 

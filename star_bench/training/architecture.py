@@ -166,12 +166,19 @@ def lora_size(architecture: Architecture, rank: int) -> tuple[int, int]:
     return len(sizes) // 2, sum(sizes)
 
 
+def full_size(architecture: Architecture) -> tuple[int, int]:
+    """Parameters of the transformer, without the position table, and of its largest block."""
+    model = _empty_transformer(architecture.transformer)
+    blocks = [sum(p.numel() for p in block.parameters()) for block in model.transformer_blocks]
+    return sum(p.numel() for p in model.parameters()), max(blocks)
+
+
 @dataclass(frozen=True)
 class Flops:
     """Of one sample through the transformer once, without guidance.
 
-    forward: of the base model. lora: what the LoRA adds to it. backward: the gradient of the LoRA, through everything
-    that it depends on; what a fused attention kernel computes a second time is left out.
+    forward: of the base model. lora: what the LoRA adds to it. backward: the gradient of what is trained, through
+    everything that it depends on; what a fused attention kernel computes a second time is left out.
     """
 
     forward: float
@@ -179,9 +186,11 @@ class Flops:
     backward: float
 
 
-def transformer_flops(architecture: Architecture, *, image_tokens: int, text_tokens: int, rank: int) -> Flops:
-    """The frozen layers' weights need no gradients, so a linear layer's backward costs its forward, once, and what
-    stands before the first LoRA costs nothing. Within 1 % of torch's own count: tests/training/test_estimate.py."""
+def transformer_flops(architecture: Architecture, *, image_tokens: int, text_tokens: int, rank: int | None) -> Flops:
+    """rank: the LoRA's; None where all weights are trained, and every layer's backward costs twice its forward, but for the
+    gradient of what is put in. Under a LoRA the frozen layers' weights need no gradients, so a linear layer's backward
+    costs its forward, once, and what stands before the first LoRA costs nothing. Within 1 % of torch's own count:
+    tests/training/test_estimate.py."""
     config, d = architecture.transformer, architecture.width
     layers, dual_layers = int(config["num_layers"]), set(config["dual_attention_layers"])
     patch = int(config["patch_size"]) ** 2
@@ -190,8 +199,8 @@ def transformer_flops(architecture: Architecture, *, image_tokens: int, text_tok
     square = 2 * d * d  # of one token through a layer from width to width
     proj_out = 2 * n * d * patch * int(config["out_channels"])
     embedders = 2 * n * patch * int(config["in_channels"]) * d + 2 * text * joint * d
-    conditioning = 2 * 256 * d + square + 2 * pooled * d + square  # timestep (256 sinusoids) and pooled text
-    forward = embedders + conditioning + proj_out + 2 * square  # and the last norm's scale and shift
+    first = embedders + 2 * 256 * d + 2 * pooled * d  # and of the timestep's 256 sinusoids, and of the pooled text
+    forward = first + 2 * square + proj_out + 2 * square  # and the last norm's scale and shift
     backward, lora = float(proj_out), 0.0
     for block in range(layers):
         is_last, is_dual = block == layers - 1, block in dual_layers
@@ -201,26 +210,38 @@ def transformer_flops(architecture: Architecture, *, image_tokens: int, text_tok
         joint_attention = 4 * tokens**2 * d
         image_attention = 4 * n**2 * d + 4 * n * square if is_dual else 0
         forward += (linear + modulation) * square + joint_attention + image_attention
-        lora += 2 * rank * 2 * d * (4 * n + (3 if is_last else 4) * text)
+        lora += 2 * (rank or 0) * 2 * d * (4 * n + (3 if is_last else 4) * text)
         is_first = block == 0
         backward += (linear - (3 * tokens if is_first else 0)) * square + 2 * joint_attention
         if is_dual and not is_first:
             backward += 2 * 4 * n**2 * d + 4 * n * square
-    return Flops(forward, lora, backward + 2 * lora)
+    return Flops(forward, lora, 2 * forward - first if rank is None else backward + 2 * lora)
 
 
-# Bytes per token and channel, for a base of h bytes a number and a float32 LoRA. Read off what autograd keeps (see
-# tests/training/test_estimate.py) with fused attention and no compilation. In a block's joint part: the two norms'
-# inputs 2 h; queries and keys before their norms 2 h; what attention takes and gives 4 h; before the GELU, 4 widths,
-# 4 h; the LoRA's own float32 copies of its inputs 4 x 4 and the norms' of queries and keys 2 x 4. In float32 there
-# are no copies but two: the LoRA's common input and the attention's output.
-JOINT: Final = {2: 48, 4: 56}
-LAST_TEXT: Final = {2: 34, 4: 32}  # the last block's text has no output and no feed-forward
-DUAL: Final = {2: 20, 4: 24}  # the image-only attention, without LoRA
-# Of the whole forward and backward, not per layer: the most that is alive at once beyond what autograd keeps.
-# Measured with the peak of live tensors on a CPU, rounded up.
-FORWARD_PEAK: Final = {2: 27, 4: 45}
-BACKWARD_PEAK: Final = {2: 12, 4: 22}
+@dataclass(frozen=True)
+class PerChannel:
+    """Bytes per token and channel. Read off what autograd keeps (see tests/training/test_estimate.py) with fused attention
+    and no compilation.
+
+    joint: a block's, kept. last_text: the last block's text, which has no output and no feed-forward. dual: the image-only
+    attention. forward, backward: not per layer but of the whole, the most that is alive at once beyond what is kept,
+    measured with the peak of live tensors on a CPU, rounded up.
+    """
+
+    joint: int
+    last_text: int
+    dual: int
+    forward: int
+    backward: int
+
+
+# By the h bytes of the base's numbers. The LoRA is float32. In a block's joint part: the two norms' inputs 2 h; queries and
+# keys before their norms 2 h; what attention takes and gives 4 h; before the GELU, 4 widths, 4 h; the LoRA's own float32
+# copies of its inputs 4 x 4 and the norms' of queries and keys 2 x 4. In float32 there are no copies but two: the LoRA's
+# common input and the attention's output.
+LORA: Final = {2: PerChannel(48, 34, 20, 27, 12), 4: PerChannel(56, 32, 24, 45, 22)}
+# Weights ask for more: also kept are the inputs of all linear layers, of the modulations' products, and of the gates'.
+ALL_WEIGHTS: Final = {2: PerChannel(59, 33, 29, 28, 5), 4: PerChannel(101, 49, 41, 55, 10)}
 
 
 @dataclass(frozen=True)
@@ -245,23 +266,29 @@ class Activations:
         return held + max(self.forward if reference else 0.0, again + self.backward)
 
 
-def activations(architecture: Architecture, *, image_tokens: int, text_tokens: int, number_bytes: int) -> Activations:
-    """number_bytes: of the frozen transformer, 2 or 4. Within 10 % of what was measured on small models."""
+def activations(
+    architecture: Architecture, *, image_tokens: int, text_tokens: int, number_bytes: int, all_weights: bool = False
+) -> Activations:
+    """number_bytes: that forwards compute in, 2 or 4. all_weights: trained, and not a LoRA. Within 10 % of what was
+    measured on small models."""
     d, h = architecture.width, number_bytes
+    cost = (ALL_WEIGHTS if all_weights else LORA)[h]
     layers, dual_layers = (
         int(architecture.transformer["num_layers"]),
         set(architecture.transformer["dual_attention_layers"]),
     )
     tokens = image_tokens + text_tokens
-    joint = d * tokens * JOINT[h]
-    dual = d * image_tokens * DUAL[h]
-    missing = d * text_tokens * (JOINT[h] - LAST_TEXT[h])
+    joint = d * tokens * cost.joint
+    dual = d * image_tokens * cost.dual
+    missing = d * text_tokens * (cost.joint - cost.last_text)
+    if not all_weights:
+        dual_layers -= {0}  # it depends on no LoRA
     return Activations(
-        kept=layers * joint - missing + len(dual_layers - {0}) * dual,  # the first's depends on no LoRA
+        kept=layers * joint - missing + len(dual_layers) * dual,
         checkpointed=layers * d * tokens * h,
         block=joint + (dual if dual_layers else 0),
-        forward=d * tokens * FORWARD_PEAK[h],
-        backward=d * tokens * BACKWARD_PEAK[h],
+        forward=d * tokens * cost.forward,
+        backward=d * tokens * cost.backward,
     )
 
 

@@ -56,6 +56,7 @@ def _plan_rows(found: Estimate) -> list[Figure]:
     known = "its files here" if found.architecture.measured else "its published configuration; no files here"
     rewards = ", ".join(f"{reward.suite} x {reward.weight:g}" for reward in recipe.rewards)
     reference = "with the reference's" if recipe.objective.kl > 0 else "no reference"
+    trained = f"rank {found.lora[0]}, on {found.lora[1]} layers" if found.lora else "all of the transformer"
     return [
         Figure("plan", "recipe", recipe.name, None, recipe.title),
         Figure("plan", "model", recipe.model, None, known),
@@ -70,7 +71,7 @@ def _plan_rows(found: Estimate) -> list[Figure]:
         Figure("plan", "forwards in an epoch's updates", plan.forwards_in_updates, "samples", f"at most; {reference}"),
         Figure("plan", "updates per epoch", plan.updates),
         Figure("plan", "epochs", recipe.epochs, None, f"{recipe.epochs * plan.updates} updates"),
-        Figure("plan", "LoRA", found.lora[2], "parameters", f"rank {found.lora[0]}, on {found.lora[1]} layers"),
+        Figure("plan", "LoRA" if found.lora else "trained", found.trained, "parameters", trained),
         Figure("plan", "tokens", sum(found.tokens), None, f"image {found.tokens[0]}, text {found.tokens[1]}"),
     ]
 
@@ -78,6 +79,7 @@ def _plan_rows(found: Estimate) -> list[Figure]:
 def _memory_rows(found: Estimate) -> list[Figure]:
     memory, numbers = found.memory, found.architecture.transformer_numbers
     checkpointing = "with" if found.recipe.compute.gradient_checkpointing else "without"
+    gathered = "" if found.lora else ", and the blocks that are gathered"
     unknown = f"; of {', '.join(found.uncounted)} unknown" if found.uncounted else ""
     notes = {
         TRANSFORMER: f"{numbers:,} numbers in {found.precision}",
@@ -85,7 +87,7 @@ def _memory_rows(found: Estimate) -> list[Figure]:
         EMBEDDINGS: "as many as are kept at most",
         TRAJECTORIES: "if every group can teach",
         CUDA: "allowance",
-        UPDATE: f"one phase at a time; {checkpointing} gradient checkpointing",
+        UPDATE: f"one phase at a time; {checkpointing} gradient checkpointing{gathered}",
     }
     resident = [Figure("memory", k, _gb(v), "GB", notes.get(k)) for k, v in memory.resident.items() if v]
     passing = [
@@ -101,7 +103,7 @@ def _gb(value: float) -> float:
 
 def _cost_rows(found: Estimate) -> list[Figure]:
     cost, recipe = found.cost, found.recipe
-    update = f"{found.plan.trained_steps} steps: LoRA, backward"
+    update = f"{found.plan.trained_steps} steps: forward{' with LoRA' if found.lora else ''}, backward"
     update += ", reference" if recipe.objective.kl > 0 else ""
     update += ", checkpointing's second forward" if recipe.compute.gradient_checkpointing else ""
     rows = [

@@ -20,10 +20,12 @@ from star_bench.training.architecture import (
     activations,
     architecture_of,
     decode_bytes,
+    full_size,
     lora_size,
     transformer_flops,
 )
 from star_bench.training.evaluation import BATCH_SIZE as EVALUATION_BATCH
+from star_bench.training.policy import refuse_float16
 from star_bench.training.recipe import Recipe
 
 GB: Final = 1e9
@@ -71,7 +73,7 @@ class Cost:
     """One sample through the transformer once, without guidance and LoRA."""
     rollout_per_image: float
     update_per_image: float
-    """Forward with LoRA, backward, the reference's forward where there is a KL, the second forward of checkpointing."""
+    """Forward with any LoRA, backward, the reference's forward where there is a KL, the second forward of checkpointing."""
     epoch: float
     """If every group can teach; one whose rewards are all equal costs no update."""
     evaluation_per_image: float | None
@@ -93,14 +95,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Estimate:
-    """tokens: image and text tokens of one sample. lora: rank, modules and parameters."""
+    """tokens: image and text tokens of one sample. lora: rank, modules and parameters; None where all weights are trained.
+    trained: parameters."""
 
     recipe: Recipe
     architecture: Architecture
     precision: str
     processes: int
     tokens: tuple[int, int]
-    lora: tuple[int, int, int]
+    lora: tuple[int, int, int] | None
+    trained: int
     plan: Plan
     memory: Memory
     cost: Cost
@@ -116,11 +120,10 @@ def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Est
     """For `processes` GPUs that share an epoch's prompts. device: cpu makes precision "checkpoint" float32.
 
     Raises MissingWeights for a model of which nothing is known here, Refused for one that is not SD3's, UsageError for an
-    unknown model or suite, prompts that can't be shared, or a checkpoint that doesn't say its picture's size.
+    unknown model or suite, prompts that can't be shared, a checkpoint that doesn't say its picture's size, or all
+    weights in float16.
     """
     rollout, compute = recipe.rollout, recipe.compute
-    if recipe.lora is None:
-        raise UsageError("memory and cost are estimated for LoRAs alone", "leave lora=null out")
     if rollout.prompts % processes:
         raise UsageError(
             f"{rollout.prompts} prompts can't be shared by {processes} processes",
@@ -131,7 +134,20 @@ def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Est
     precision = _precision(compute.precision, checkpoint, device)
     height, width, text = _size(checkpoint)
     tokens = architecture.image_tokens(height, width), architecture.clip_tokens + text
-    lora = recipe.lora.rank, *lora_size(architecture, recipe.lora.rank)
+    parameters, block = full_size(architecture)
+    if recipe.lora is None:
+        refuse_float16(precision)
+        rank, lora = None, None
+        learned = _full_bytes(architecture, parameters, number_bytes=BYTES[precision], processes=processes)
+        # FSDP has two blocks' weights whole, and one's gradient, also in float32 while it is reduced.
+        gathered = (3 * BYTES[precision] + 4) * block
+    else:
+        rank = recipe.lora.rank
+        lora = rank, *lora_size(architecture, rank)
+        parameters = lora[2]
+        # Parameter, gradient, AdamW's two moments, the average, and what stands aside while the average is evaluated.
+        learned = {"LoRA, float32, with gradient, AdamW and averages": 6 * 4 * parameters}
+        gathered = 0
     cards = {name: suites.load(name) for name in (*(r.suite for r in recipe.rewards), *recipe.evaluation.suites)}
     judges = {name: _judge_bytes(card) for name, card in cards.items()}
     return Estimate(
@@ -141,6 +157,7 @@ def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Est
         processes=processes,
         tokens=tokens,
         lora=lora,
+        trained=parameters,
         plan=_plan(recipe),
         memory=_memory(
             recipe,
@@ -148,14 +165,25 @@ def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Est
             number_bytes=BYTES[precision],
             size=(height, width),
             tokens=tokens,
-            lora=lora[2],
+            learned=learned,
+            gathered=gathered,
             images=rollout.prompts // processes * rollout.group_size,
             judges=sum(size or 0.0 for size in judges.values()),
             on_gpu=device != "cpu",
         ),
-        cost=_cost(recipe, architecture, tokens, cards, rank=recipe.lora.rank),
+        cost=_cost(recipe, architecture, tokens, cards, rank=rank),
         uncounted=tuple(name for name, size in judges.items() if size is None),
     )
+
+
+def _full_bytes(architecture: Architecture, parameters: int, *, number_bytes: int, processes: int) -> dict[str, float]:
+    """What training all weights keeps on each GPU beside the frozen transformer."""
+    return {
+        # Parameter, gradient, AdamW's two moments, the average.
+        "a share of the transformer, float32, with gradient, AdamW and average": 5 * 4 * parameters / processes,
+        "position table, float32": 4 * (architecture.transformer_numbers - parameters),
+        "frozen weights that stand aside while the average is evaluated": number_bytes * parameters,
+    }
 
 
 def _branches(recipe: Recipe) -> int:
@@ -218,7 +246,8 @@ def _memory(
     number_bytes: int,
     size: tuple[int, int],
     tokens: tuple[int, int],
-    lora: int,
+    learned: dict[str, float],
+    gathered: int,
     images: int,
     judges: float,
     on_gpu: bool,
@@ -232,15 +261,20 @@ def _memory(
     embedding = number_bytes * (sum(tokens[1:]) * config["joint_attention_dim"] + config["pooled_projection_dim"])
     cached = compute.cached_prompts + (CACHED_PROMPTS if recipe.evaluation.suites else 0)
     encoders = number_bytes * sum(architecture.text_encoders.values())
-    parts = activations(architecture, image_tokens=tokens[0], text_tokens=tokens[1], number_bytes=number_bytes)
+    parts = activations(
+        architecture,
+        image_tokens=tokens[0],
+        text_tokens=tokens[1],
+        number_bytes=number_bytes,
+        all_weights=recipe.lora is None,
+    )
     one = parts.update(checkpointing=compute.gradient_checkpointing, reference=recipe.objective.kl > 0)
     evaluated = EVALUATION_BATCH if recipe.evaluation.suites else 0
     resident = {
         TRANSFORMER: number_bytes * architecture.transformer_numbers,
         "VAE, float32": 4 * architecture.vae,
         "text encoders": 0 if compute.offload_text_encoders else encoders,
-        # Parameter, gradient, AdamW's two moments, the average, and what stands aside while the average is evaluated.
-        "LoRA, float32, with gradient, AdamW and averages": 6 * 4 * lora,
+        **learned,
         EMBEDDINGS: cached * embedding,
         JUDGING: judges,
         TRAJECTORIES: images * per_image,
@@ -251,13 +285,18 @@ def _memory(
         "encoding: text encoders": encoders if compute.offload_text_encoders else 0,
         "rollout: a forward without gradients": loose * rollout.batch_size * _branches(recipe) * parts.forward,
         "decoding": loose * max(rollout.batch_size, evaluated) * decode_bytes(architecture, height=height, width=width),
-        UPDATE: loose * rollout.batch_size * _branches(recipe) * one,
+        UPDATE: loose * (rollout.batch_size * _branches(recipe) * one + gathered),
     }
     return Memory({k: float(v) for k, v in resident.items()}, {k: float(v) for k, v in passing.items()})
 
 
 def _cost(
-    recipe: Recipe, architecture: Architecture, tokens: tuple[int, int], cards: dict[str, SuiteCard], *, rank: int
+    recipe: Recipe,
+    architecture: Architecture,
+    tokens: tuple[int, int],
+    cards: dict[str, SuiteCard],
+    *,
+    rank: int | None,
 ) -> Cost:
     rollout, evaluation = recipe.rollout, recipe.evaluation
     flops = transformer_flops(architecture, image_tokens=tokens[0], text_tokens=tokens[1], rank=rank)

@@ -95,6 +95,12 @@ class LoraPolicy(Policy):
         return replaced(self.named_parameters, weights)
 
 
+def refuse_float16(dtype: str) -> None:
+    """Raises UsageError: the gradients of sharded weights would need a scaler that sees all shards."""
+    if dtype == "float16":
+        raise UsageError("all weights can't be trained in float16", "give --set compute.precision=bfloat16, or float32")
+
+
 class FullPolicy(Policy):
     """All weights in float32, spread over the processes, and beside them the pipeline's own transformer, whole and frozen in
     its own precision: the reference, and what draws with published weights."""
@@ -103,13 +109,9 @@ class FullPolicy(Policy):
     is_sharded = True
 
     def __init__(self, pipe: Any, *, dtype: str, device: str, guidance_scale: float, against: Embedding) -> None:
-        """dtype: that forwards compute in. Raises UsageError for float16, whose gradients would need a scaler that sees
-        all shards."""
+        """dtype: that forwards compute in. Raises UsageError for float16."""
         super().__init__(pipe, guidance_scale=guidance_scale, against=against)
-        if dtype == "float16":
-            raise UsageError(
-                "all weights can't be trained in float16", "give --set compute.precision=bfloat16, or float32"
-            )
+        refuse_float16(dtype)
         self.frozen = pipe.transformer
         self.transformer = copy.deepcopy(self.frozen).float().requires_grad_(True)
         shard(self.transformer, device=device, dtype=DTYPES[dtype])

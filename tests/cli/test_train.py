@@ -43,12 +43,14 @@ def test_a_trained_lora_runs_at_once(tmp_path: Path) -> None:
 
 
 def test_dry_run_needs_no_weights_and_writes_nothing(tmp_path: Path) -> None:
-    done = star_bench(
-        "train", "--recipe", "star-geneval", "--dry-run", "--json", "--out", tmp_path / "x", HF_HUB_OFFLINE="1"
-    )
+    words = ["train", "--recipe", "star-geneval", "--processes", "8", "--out", tmp_path / "x"]
+    done = star_bench(*words, "--dry-run", "--json", HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     rows = {row["what"]: row["value"] for row in json.loads(done.stdout)}
-    assert rows["images per epoch"] == 1152 or 1152 in rows.values()
+    assert (rows["images per epoch"], rows["processes"]) == (1152, 8)
+    refused = star_bench(*words)
+    assert refused.returncode == 2
+    assert "--processes is for --dry-run alone" in refused.stderr
     assert not (tmp_path / "x").exists()
 
 

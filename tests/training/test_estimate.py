@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from star_bench import checkpoints
 from star_bench.errors import MissingWeights, UsageError
+from star_bench.generation.pipeline import ADAPTER
 from star_bench.generation.sampler import Embedding
 from star_bench.training import recipe as recipes
 from star_bench.training.architecture import (
@@ -33,7 +34,7 @@ from star_bench.training.architecture import (
 from star_bench.training.dry_run import dry_run
 from star_bench.training.estimate import Estimate, estimate
 from star_bench.training.policy import LoraPolicy
-from star_bench.training.velocity import Conditioning
+from star_bench.training.velocity import Conditioning, GuidedVelocity
 
 RANK, TEXT = 4, 32
 DUAL = {"num_layers": 6, "num_attention_heads": 2, "dual_attention_layers": (0, 1, 2)}
@@ -100,7 +101,17 @@ class Live(TorchDispatchMode):
         del self.known[key]
 
 
-def kept_bytes(policy: LoraPolicy, velocity: Callable[[], Tensor]) -> int:
+def whole_step(
+    architecture: Architecture, side: int, dtype: torch.dtype, device: str = "cpu"
+) -> tuple[GuidedVelocity, Callable[[], Tensor]]:
+    """The same with all weights trained, whole on one device, as a block is that FSDP has gathered."""
+    policy, velocity = step(architecture, side, dtype, device)
+    policy.transformer.delete_adapters(ADAPTER)
+    policy.transformer.requires_grad_(True)
+    return policy, velocity
+
+
+def kept_bytes(policy: GuidedVelocity, velocity: Callable[[], Tensor]) -> int:
     """What autograd keeps of a forward, each storage once, without the weights."""
     weights = {p.untyped_storage()._cdata for p in policy.transformer.parameters()}
     kept: dict[int, Tensor] = {}
@@ -165,6 +176,40 @@ def test_activations_are_those_that_autograd_keeps(sizes: dict[str, Any], dtype:
     with Live() as live:
         velocity().sum().backward()
     assert found.update(checkpointing=True, reference=False) == pytest.approx(live.peak, rel=0.15)
+
+
+@pytest.mark.parametrize("sizes", [DUAL, WIDE])
+def test_flops_of_all_weights_are_those_that_torch_counts(sizes: dict[str, Any]) -> None:
+    architecture = small(sizes)
+    found = transformer_flops(architecture, image_tokens=64, text_tokens=TEXT, rank=None)
+    _, velocity = whole_step(architecture, 16, torch.float32, "meta")
+    with FlopCounterMode(display=False) as forward:
+        out = velocity()
+    with FlopCounterMode(display=False) as backward:
+        out.sum().backward()
+    assert (found.forward, found.lora) == (pytest.approx(forward.get_total_flops(), rel=0.001), 0)
+    assert found.backward == pytest.approx(backward.get_total_flops(), rel=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("sizes", [DUAL, WIDE])
+def test_activations_of_all_weights_are_those_that_autograd_keeps(sizes: dict[str, Any], dtype: torch.dtype) -> None:
+    architecture = small(sizes)
+    found = activations(architecture, image_tokens=256, text_tokens=TEXT, number_bytes=dtype.itemsize, all_weights=True)
+    policy, velocity = whole_step(architecture, 32, dtype)
+    assert found.kept == pytest.approx(kept_bytes(policy, velocity), rel=0.05)
+    for parameter in policy.transformer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with Live() as live:
+        velocity().sum().backward()
+    assert found.update(checkpointing=False, reference=False) == pytest.approx(live.peak, rel=0.05)
+    with Live() as live, torch.no_grad():
+        velocity()
+    assert 0.8 * found.forward < live.peak < found.forward
+    policy.transformer.enable_gradient_checkpointing()
+    with Live() as live:
+        velocity().sum().backward()
+    assert found.update(checkpointing=True, reference=False) == pytest.approx(live.peak, rel=0.1)
 
 
 def test_the_miniatures_numbers_come_from_the_same_code() -> None:
@@ -234,6 +279,21 @@ def test_a_dry_run_needs_no_weights_and_no_network(monkeypatch: pytest.MonkeyPat
     assert rows["plan", "LoRA", "parameters"] == 18_776_064
     assert rows["memory", "peak", "GB"] < 24
     assert rows["cost", "epoch", "hours"] > 0
+
+
+def test_all_weights_are_shared_by_the_processes_and_the_rest_is_not() -> None:
+    recipe = recipes.load("star-ocr", ["lora=null", "compute.precision=bfloat16"])
+    one, many = estimate(recipe), estimate(recipe, processes=24)
+    share = "a share of the transformer, float32, with gradient, AdamW and average"
+    assert one.memory.resident[share] == 24 * many.memory.resident[share] == 20 * 2_243_171_520
+    rest = [sum(found.memory.resident.values()) - found.memory.resident[share] for found in (one, many)]
+    kept = [found.memory.resident["kept trajectories of an epoch"] for found in (one, many)]
+    assert rest[0] - kept[0] == pytest.approx(rest[1] - kept[1])
+    assert one.trained == 2_243_171_520 and one.lora is None
+    rows = {(row["part"], row["what"]): row["value"] for row in dry_run(recipe, processes=24)}
+    assert rows["plan", "trained"] == 2_243_171_520
+    with pytest.raises(UsageError, match="all weights can't be trained in float16"):
+        estimate(recipes.load("star-ocr", ["lora=null", "compute.precision=float16"]))
 
 
 def test_a_model_that_is_not_here_is_told_so() -> None:

@@ -14,7 +14,6 @@ from small_training import metrics, tiny, train
 from star_bench import checkpoints, model_files
 from star_bench.errors import UsageError
 from star_bench.runs.run import Options, prepare, run
-from star_bench.training.estimate import estimate
 from star_bench.training.output import register
 from star_bench.training.trainer import Silent, Trainer
 
@@ -83,8 +82,6 @@ def test_it_can_be_registered(trained: Path, tmp_path: Path) -> None:
 def test_what_it_can_not_do_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="can't be trained in float16"):
         Trainer(tiny("lora=null", "compute.precision=float16"), tmp_path, device="cpu", bar=Silent())
-    with pytest.raises(UsageError, match="estimated for LoRAs alone"):
-        estimate(tiny("lora=null"))
 
 
 def test_forwards_in_bfloat16_leave_weights_in_float32(tmp_path: Path) -> None:
