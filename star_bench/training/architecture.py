@@ -239,7 +239,7 @@ class PerChannel:
 # keys before their norms 2 h; what attention takes and gives 4 h; before the GELU, 4 widths, 4 h; the LoRA's own float32
 # copies of its inputs 4 x 4 and the norms' of queries and keys 2 x 4. In float32 there are no copies but two: the LoRA's
 # common input and the attention's output.
-LORA: Final = {2: PerChannel(48, 34, 20, 27, 12), 4: PerChannel(56, 32, 24, 45, 22)}
+LORA: Final = {2: PerChannel(48, 34, 20, 29, 12), 4: PerChannel(56, 32, 24, 55, 22)}
 # Weights ask for more: also kept are the inputs of all linear layers, of the modulations' products, and of the gates'.
 ALL_WEIGHTS: Final = {2: PerChannel(59, 33, 29, 28, 5), 4: PerChannel(101, 49, 41, 55, 10)}
 

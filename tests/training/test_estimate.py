@@ -144,11 +144,13 @@ def test_a_forward_of_sd35_medium_is_what_was_counted(sd35: Architecture) -> Non
     assert flops.lora < 0.02 * flops.forward
 
 
+@pytest.mark.parametrize("all_weights", [False, True])
 @pytest.mark.parametrize("sizes", [DUAL, WIDE])
-def test_flops_are_those_that_torch_counts(sizes: dict[str, Any]) -> None:
+def test_flops_are_those_that_torch_counts(sizes: dict[str, Any], all_weights: bool) -> None:
     architecture = small(sizes)
-    found = transformer_flops(architecture, image_tokens=64, text_tokens=TEXT, rank=RANK)
-    _, velocity = step(architecture, 16, torch.float32, "meta")
+    rank, make = (None, whole_step) if all_weights else (RANK, step)
+    found = transformer_flops(architecture, image_tokens=64, text_tokens=TEXT, rank=rank)
+    _, velocity = make(architecture, 16, torch.float32, "meta")
     with FlopCounterMode(display=False) as forward:
         out = velocity()
     with FlopCounterMode(display=False) as backward:
@@ -157,12 +159,20 @@ def test_flops_are_those_that_torch_counts(sizes: dict[str, Any]) -> None:
     assert found.backward == pytest.approx(backward.get_total_flops(), rel=0.01)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("all_weights", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("sizes", [DUAL, WIDE])
-def test_activations_are_those_that_autograd_keeps(sizes: dict[str, Any], dtype: torch.dtype) -> None:
-    architecture = small(sizes)
-    found = activations(architecture, image_tokens=64, text_tokens=TEXT, number_bytes=dtype.itemsize)
-    policy, velocity = step(architecture, 16, dtype)
+def test_activations_are_those_that_autograd_keeps(
+    sizes: dict[str, Any], dtype: torch.dtype, all_weights: bool
+) -> None:
+    architecture, number_bytes = small(sizes), dtype.itemsize
+    found = activations(
+        architecture, image_tokens=256, text_tokens=TEXT, number_bytes=number_bytes, all_weights=all_weights
+    )
+    policy, velocity = (whole_step if all_weights else step)(architecture, 32, dtype)
+    trained = [p for p in policy.transformer.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)  # counted with the weights, not with activations
     assert found.kept == pytest.approx(kept_bytes(policy, velocity), rel=0.05)
     with Live() as live:
         velocity().sum().backward()
@@ -171,45 +181,9 @@ def test_activations_are_those_that_autograd_keeps(sizes: dict[str, Any], dtype:
         velocity()
     assert 0.8 * found.forward < live.peak < found.forward
     policy.transformer.enable_gradient_checkpointing()
-    for parameter in policy.parameters:
-        parameter.grad = None
     with Live() as live:
         velocity().sum().backward()
     assert found.update(checkpointing=True, reference=False) == pytest.approx(live.peak, rel=0.15)
-
-
-@pytest.mark.parametrize("sizes", [DUAL, WIDE])
-def test_flops_of_all_weights_are_those_that_torch_counts(sizes: dict[str, Any]) -> None:
-    architecture = small(sizes)
-    found = transformer_flops(architecture, image_tokens=64, text_tokens=TEXT, rank=None)
-    _, velocity = whole_step(architecture, 16, torch.float32, "meta")
-    with FlopCounterMode(display=False) as forward:
-        out = velocity()
-    with FlopCounterMode(display=False) as backward:
-        out.sum().backward()
-    assert (found.forward, found.lora) == (pytest.approx(forward.get_total_flops(), rel=0.001), 0)
-    assert found.backward == pytest.approx(backward.get_total_flops(), rel=0.01)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("sizes", [DUAL, WIDE])
-def test_activations_of_all_weights_are_those_that_autograd_keeps(sizes: dict[str, Any], dtype: torch.dtype) -> None:
-    architecture = small(sizes)
-    found = activations(architecture, image_tokens=256, text_tokens=TEXT, number_bytes=dtype.itemsize, all_weights=True)
-    policy, velocity = whole_step(architecture, 32, dtype)
-    assert found.kept == pytest.approx(kept_bytes(policy, velocity), rel=0.05)
-    for parameter in policy.transformer.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    with Live() as live:
-        velocity().sum().backward()
-    assert found.update(checkpointing=False, reference=False) == pytest.approx(live.peak, rel=0.05)
-    with Live() as live, torch.no_grad():
-        velocity()
-    assert 0.8 * found.forward < live.peak < found.forward
-    policy.transformer.enable_gradient_checkpointing()
-    with Live() as live:
-        velocity().sum().backward()
-    assert found.update(checkpointing=True, reference=False) == pytest.approx(live.peak, rel=0.1)
 
 
 def test_the_miniatures_numbers_come_from_the_same_code() -> None:

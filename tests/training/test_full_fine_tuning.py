@@ -59,6 +59,13 @@ def test_it_goes_on_exactly(trained: Path, tmp_path: Path) -> None:
     assert (folder / WEIGHTS).read_bytes() == (trained / WEIGHTS).read_bytes()
 
 
+def test_gradient_checkpointing_changes_nothing(trained: Path, tmp_path: Path) -> None:
+    rows = train(tmp_path, *ALL_WEIGHTS, "objective.kl=0.04", "epochs=1", "compute.gradient_checkpointing=true")
+    timed = {"seconds/collect", "seconds/update", "images_per_second"}
+    own = {name for name in rows[1] if name not in timed and not name.startswith("eval/")}
+    assert {name: rows[1][name] for name in own} == {name: metrics(trained)[1][name] for name in own}
+
+
 def test_run_takes_it_for_a_pipeline(trained: Path, tmp_path: Path) -> None:
     options = Options("geneval-miniature", str(trained), limit=2, samples=1, steps=2, device="cpu", runs=tmp_path)
     prepared = prepare(options)
