@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import PIL.Image
@@ -226,7 +226,7 @@ def network(device: str, rounds: int, *, tiny: bool) -> dict[str, Any]:
         forward = flops_of(architecture, image_tokens=tokens, text_tokens=CLIP_TOKENS + T5_TOKENS, rank=0).forward
         each = batch * steps * 2 * forward
         out["utilisation"] = {kind: interval([each / s / top for s in values]) for kind, values in took.items()}
-        first, other = (np.stack([p for p in samplers[kind].pixels(items) if p is not None]) for kind in kinds)
+        first, other = (np.stack(cast("list[np.ndarray]", samplers[kind].pixels(items))) for kind in kinds)
         out["compiled: largest difference of a pixel, of 1"] = float(np.abs(first - other).max())
     out["pictures per second"] = {kind: interval([batch / s for s in values]) for kind, values in took.items()}
     return out

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from star_bench.cli.output import Device, Json, print_result
+from star_bench.cli.output import Device, Json, local_path, print_result
 from star_bench.cli.prompts import PromptsDir
 from star_bench.errors import Incomplete, UsageError
 
@@ -33,7 +33,9 @@ def export(
         list[Path], typer.Argument(metavar="RUN...", help="A run's directory; several for latex and parquet.")
     ],
     form: Annotated[Form, typer.Option("--as", help="What to write.")],
-    out: Annotated[Path | None, typer.Option(help="A file; by default text goes to stdout.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=local_path, metavar="FILE", help="By default text goes to stdout.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="eval-results: the benchmark on the Hub, org/name.")] = None,
     task: Annotated[str | None, typer.Option(help="eval-results: the id of the task in its eval.yaml.")] = None,
     source_url: Annotated[str | None, typer.Option(help="eval-results: where the run can be seen.")] = None,

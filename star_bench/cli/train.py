@@ -90,7 +90,9 @@ def train(
 
 def curves(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The --out folders of finished trainings.")],
-    out: Annotated[Path, typer.Option(help="Where the page is written.")] = Path("reports/training"),
+    out: Annotated[Path, typer.Option(parser=local_path, metavar="DIR", help="Where the page is written.")] = Path(
+        "reports/training"
+    ),
     as_json: Json = False,
 ) -> None:
     """Draw the curves of several trainings on one page, recipe by recipe, with each seed and the mean."""

@@ -6,9 +6,10 @@ the metrics measured in it.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ COLOURS = 8
 """plot.css has so many."""
 MINUS = "−"
 
+FREE = ("seed", "epochs", "guards", "masks", "save_every", "title", "note")
+"""Settings in which the seeds of one mean may differ: they alter no update and no evaluation."""
+
 Curve = dict[int, float | None]
 """Epoch -> value, in order of epochs; None where the trainer had no value."""
 
@@ -37,6 +41,7 @@ class _Card(BaseModel):
 
     recipe: str
     seed: int
+    settings: dict[str, Any] = {}
 
 
 class _Row(BaseModel):
@@ -48,11 +53,13 @@ class _Row(BaseModel):
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One seed of one recipe; metrics in the order in which the trainer first wrote them."""
+    """One seed of one recipe, with the settings that it was used with; metrics in the order in which the trainer first
+    wrote them."""
 
     folder: Path
     recipe: str
     seed: int
+    settings: dict[str, Any]
     metrics: dict[str, Curve]
 
     @property
@@ -144,9 +151,8 @@ def read_training(folder: Path) -> TrainingRun:
             curve[row.epoch] = value
     if not metrics:
         raise UsageError(f"{folder / 'metrics.jsonl'} holds no number yet", "wait for the first epoch to end")
-    return TrainingRun(
-        folder, card.recipe, card.seed, {name: dict(sorted(curve.items())) for name, curve in metrics.items()}
-    )
+    in_order = {name: dict(sorted(curve.items())) for name, curve in metrics.items()}
+    return TrainingRun(folder, card.recipe, card.seed, card.settings, in_order)
 
 
 def _said(error: ValidationError) -> str:
@@ -155,10 +161,35 @@ def _said(error: ValidationError) -> str:
     return f"is broken ({where + ': ' if where else ''}{first['msg']})"
 
 
-def by_recipe(runs: Sequence[TrainingRun]) -> dict[str, list[TrainingRun]]:
-    """Recipe -> its runs by seed, recipes in order of first sight. Raises UsageError for the same seed twice."""
-    groups: dict[str, list[TrainingRun]] = {}
+def _told_apart(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
+    """A recipe that was changed (`--set`) is another: where runs of one differ, its name gets their settings."""
+    out = []
     for run in runs:
+        same = [other.settings for other in runs if other.recipe == run.recipe]
+        changed = [f"{'.'.join(path)}={json.dumps(_at(run.settings, path))}" for path in _different(same)]
+        out.append(replace(run, recipe=f"{run.recipe} ({', '.join(changed)})") if changed else run)
+    return out
+
+
+def _different(values: Sequence[Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Where in nested settings not all are equal. What one of them lacks, as another version's may, is not compared."""
+    if all(isinstance(value, dict) for value in values):
+        shared = [key for key in values[0] if all(key in value for value in values) and (path or key not in FREE)]
+        return [found for key in shared for found in _different([value[key] for value in values], (*path, key))]
+    return [path] if any(value != values[0] for value in values) else []
+
+
+def _at(settings: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        settings = settings[key]
+    return settings
+
+
+def by_recipe(runs: Sequence[TrainingRun]) -> dict[str, list[TrainingRun]]:
+    """Recipe, with any settings that were changed -> its runs by seed, recipes in order of first sight. Raises UsageError
+    for the same seed twice."""
+    groups: dict[str, list[TrainingRun]] = {}
+    for run in _told_apart(runs):
         group = groups.setdefault(run.recipe, [])
         twin = next((other for other in group if other.seed == run.seed), None)
         if twin is not None:

@@ -88,6 +88,21 @@ def test_the_same_seed_twice_is_refused(make: Make, tmp_path: Path) -> None:
         write_curves([folder, folder], tmp_path / "page")
 
 
+def test_a_recipe_that_was_changed_is_another(make: Make, tmp_path: Path) -> None:
+    lora = {"lora": {"rank": 32}, "optimiser": {"learning_rate": 0.001, "epsilon": 1e-8}, "save_every": 10}
+    whole = {"lora": None, "optimiser": {"learning_rate": 0.0001, "epsilon": 1e-8}, "save_every": 5}
+    folders = []
+    for name, seed, settings in (("a", 0, lora), ("b", 1, lora | {"save_every": 5, "seed": 1}), ("c", 0, whole)):
+        folders.append(training(tmp_path / name, "star", seed, rows_of(seed)))
+        (folders[-1] / "card.json").write_text(json.dumps({"recipe": "star", "seed": seed, "settings": settings}))
+    write_curves(folders, tmp_path / "page")
+    gains = json.loads((tmp_path / "page" / "curves.json").read_text())["gains"]
+    assert {entry["recipe"]: entry["seeds"] for entry in gains} == {
+        'star (lora={"rank": 32}, optimiser.learning_rate=0.001)': [0, 1],
+        "star (lora=null, optimiser.learning_rate=0.0001)": [0],
+    }
+
+
 def test_means_stand_only_where_every_seed_does() -> None:
     assert mean_over_seeds([{0: 1.0, 1: 2.0, 2: 5.0}, {0: 3.0, 1: None}]) == {0: 2.0, 1: None}
 
