@@ -15,11 +15,11 @@ from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler
 from star_bench.model_files import LocalCheckpoint
 from star_bench.runs.plan import merge_protocol
-from star_bench.runs.run import choose_dtype
 from star_bench.suites import GenerationDefaults
 from star_bench.training.allocation import AllocationSettings
 from star_bench.training.attention import AttentionCapture
 from star_bench.training.policy import FullPolicy, LoraPolicy, Policy
+from star_bench.training.precision import choose_precision
 from star_bench.training.recipe import Recipe
 from star_bench.training.rollout import Schedule, schedule_of
 from star_bench.training.sde import sigmas
@@ -36,8 +36,7 @@ class Actor:
         not there or a text encoder whose tokens can't be placed."""
         self.recipe, self.device = recipe, device
         kind = device.split(":")[0]
-        precision = recipe.compute.precision
-        self.dtype = choose_dtype("auto" if precision == "checkpoint" else precision, checkpoint, kind)
+        self.dtype = choose_precision(recipe.compute.precision, checkpoint, kind)
         rollout, asked = recipe.rollout, recipe.allocation
         # The checkpoint's size and text length, the recipe's steps and guidance.
         self.protocol = merge_protocol(

@@ -26,6 +26,7 @@ from star_bench.training.architecture import (
 )
 from star_bench.training.evaluation import BATCH_SIZE as EVALUATION_BATCH
 from star_bench.training.policy import refuse_float16
+from star_bench.training.precision import choose_precision
 from star_bench.training.recipe import Recipe
 
 GB: Final = 1e9
@@ -117,7 +118,7 @@ class Estimate:
 
 
 def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Estimate:
-    """For `processes` GPUs that share an epoch's prompts. device: cpu makes precision "checkpoint" float32.
+    """For `processes` GPUs that share an epoch's prompts. device: cpu or cuda; precision may depend on it.
 
     Raises MissingWeights for a model of which nothing is known here, Refused for one that is not SD3's, UsageError for an
     unknown model or suite, prompts that can't be shared, a checkpoint that doesn't say its picture's size, or all
@@ -131,7 +132,7 @@ def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Est
         )
     checkpoint = checkpoints.resolve(recipe.model)
     architecture = architecture_of(checkpoint)
-    precision = _precision(compute.precision, checkpoint, device)
+    precision = choose_precision(compute.precision, checkpoint, device)
     height, width, text = _size(checkpoint)
     tokens = architecture.image_tokens(height, width), architecture.clip_tokens + text
     parameters, block = full_size(architecture)
@@ -188,12 +189,6 @@ def _full_bytes(architecture: Architecture, parameters: int, *, number_bytes: in
 
 def _branches(recipe: Recipe) -> int:
     return 2 if recipe.rollout.guidance_scale > 1 else 1
-
-
-def _precision(asked: str, checkpoint: Checkpoint, device: str) -> str:
-    if asked != "checkpoint":
-        return asked
-    return "float32" if device == "cpu" else checkpoint.precision
 
 
 def _size(checkpoint: Checkpoint) -> tuple[int, int, int]:

@@ -188,9 +188,10 @@ class MaskSettings(Strict):
 class ComputeSettings(Strict):
     """What costs memory or time and changes no mathematics."""
 
-    precision: Literal["checkpoint", "float32", "float16", "bfloat16"] = "checkpoint"
+    precision: Literal["checkpoint", "auto", "float32", "float16", "bfloat16"] = "checkpoint"
     """Of the frozen base, the text encoders and forwards; what is trained is float32. checkpoint: as in checkpoints.yaml,
-    but float32 on a CPU. Flow-GRPO: float16, whose log-probability error is smaller than bfloat16's."""
+    but float32 on a CPU. auto: bfloat16 where the device multiplies it, else float32. Flow-GRPO: float16, whose
+    log-probability error is smaller than bfloat16's."""
     gradient_checkpointing: bool = False
     compile: bool = False
     offload_text_encoders: bool = False

@@ -40,6 +40,7 @@ from star_bench.training.learner import Learner
 from star_bench.training.masks import Shown, find_prompts, mask_sheets
 from star_bench.training.output import CARD, write_lora, write_pipeline
 from star_bench.training.policy import FullPolicy, LoraPolicy
+from star_bench.training.precision import with_precision
 from star_bench.training.recipe import Recipe
 from star_bench.training.record import Record, flat
 from star_bench.training.record import trackers as known_trackers
@@ -77,7 +78,6 @@ class Trainer:
         Raises MissingWeights, UsageError or Refused for anything that is not there or does not fit, before anything is
         computed or written.
         """
-        self.recipe, self.out = recipe, out
         self.checkpoint = checkpoints.resolve(recipe.model)
         if self.checkpoint.lora:
             raise UsageError(f"{recipe.model} is a LoRA, and training adds its own", "train from its base")
@@ -93,6 +93,8 @@ class Trainer:
             # Other processes wait while one evaluates, which takes hours at the paper's scale.
             kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=24))],
         )
+        recipe = with_precision(recipe, self.checkpoint, self.accelerator.device.type)
+        self.recipe, self.out = recipe, out
         self.is_main = self.accelerator.is_main_process
         self.bar: Progress = bar if self.is_main else Silent()
         processes, where = self.accelerator.num_processes, str(self.accelerator.device)
