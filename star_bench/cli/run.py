@@ -8,12 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
+from star_bench.cli.given import refuse_given
 from star_bench.cli.output import Device, Json, Reports, Runs, print_result
 from star_bench.cli.prompts import PromptsDir
 from star_bench.errors import Incomplete, UsageError
 
+OF_GENERATION = (
+    *("base", "steps", "guidance", "size", "seed", "dtype", "kernels"),
+    *("free_text_encoders", "workers", "gpus"),
+)
+"""Parameters of `run` that say how pictures are made."""
+OF_A_CLUSTER = ("workers", "gpus", "scoring_workers", "scoring_gpus", "address")
+"""Parameters of `run` that say which processes of an engine elsewhere do the work."""
+
 
 def run(
+    ctx: typer.Context,
     suite: Annotated[str, typer.Option(help="A suite's name (star-bench ls suites) or the path of a card.yaml.")],
     model: Annotated[str | None, typer.Option(help="A name in checkpoints.yaml, a path, or org/name@revision.")] = None,
     base: Annotated[str | None, typer.Option(help="The pipeline under a LoRA that doesn't say it.")] = None,
@@ -53,6 +63,12 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Generate, score and report. The same command goes on with an interrupted run."""
+    if images is not None and model is None:
+        refuse_given(ctx, OF_GENERATION, "with --images, whose pictures are there already")
+    if engine == "local":
+        refuse_given(ctx, OF_A_CLUSTER, "without --engine ray")
+    if shard:
+        refuse_given(ctx, ("reports",), "with --shard", "give it to 'star-bench merge', which writes the report")
     from star_bench import prompt_files
     from star_bench.engines.base import Workers
     from star_bench.runs import run as runner
