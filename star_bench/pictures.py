@@ -14,6 +14,10 @@ import PIL.ImageOps
 from star_bench.errors import UsageError
 
 PNG = b"\x89PNG\r\n\x1a\n"
+BIT_DEPTH = 24
+"""Where a PNG says how many bits a value has (PNG, third edition, section 11.2.1)."""
+WHITE = 255
+"""What transparent pictures are laid on, in every channel: the page that most viewers show (chosen here)."""
 FORMATS = ("PNG", "JPEG", "WEBP")
 """Others are not tried: some of Pillow's readers start programs or know little of broken files."""
 MAX_SIDE = 16_384  # pixels, chosen here
@@ -52,7 +56,8 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def decode_image(content: bytes) -> np.ndarray:
-    """uint8 RGB (H, W, 3), EXIF orientation applied, alpha dropped, of 16 bits the upper 8, CMYK as Pillow converts it.
+    """uint8 RGB (H, W, 3), EXIF orientation applied, laid on white where it is transparent, of 16 bits the upper 8, CMYK
+    as Pillow converts it. What colours lie under full transparency is never seen.
 
     Raises ValueError in words for anything broken, too large, animated (none of its frames is the picture that was meant)
     or in a format that is not among FORMATS.
@@ -65,18 +70,34 @@ def decode_image(content: bytes) -> np.ndarray:
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise ValueError("it is animated")
             image.load()
-            return np.asarray(_eight_bits(PIL.ImageOps.exif_transpose(image)).convert("RGB"))
+            bits = content[BIT_DEPTH] if image.format == "PNG" else 8
+            return _on_white(PIL.ImageOps.exif_transpose(image), bits)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise nearly anything for a broken file
         raise ValueError(f"not a readable picture: {error}") from None
 
 
-def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Pillow takes the upper byte of 16-bit colours, but cuts 16-bit greys off at 255: here they are treated alike."""
-    if not image.mode.startswith("I"):
-        return image
-    return PIL.Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8), "L")
+def _on_white(image: PIL.Image.Image, bits: int) -> np.ndarray:
+    """uint8 RGB (H, W, 3): colour * alpha + white * (1 - alpha), rounded. bits: of each value in the file.
+
+    Pillow takes the upper byte of 16-bit colours, but cuts 16-bit greys off at 255: here they are treated alike. And it
+    compares a transparent colour, which a PNG gives in the file's own bits, with values that it has scaled to 8.
+    """
+    key = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.uint32)
+        grey = np.where(values == key, WHITE, values >> 8) if key is not None else values >> 8
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    if image.mode == "L" and bits < 8:
+        image.info["transparency"] = key * WHITE // (2**bits - 1)
+    if isinstance(key, tuple) and bits > 8:
+        raise ValueError("one of its 16-bit colours stands for transparency, which is not read")
+    rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
+    colors, alpha = rgba[..., :3], rgba[..., 3:]
+    return ((colors * alpha + WHITE * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _check_png(content: bytes) -> None:

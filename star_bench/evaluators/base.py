@@ -13,10 +13,10 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from star_bench import prompt_files
 from star_bench.errors import Refused, UsageError
+from star_bench.pictures import read_picture
 from star_bench.suites import SuiteCard
 
 Image = np.ndarray
@@ -160,7 +160,7 @@ class Evaluator(ABC):
         return [
             Canary(
                 name=card.image,
-                image=np.asarray(PIL.Image.open(self.card.folder / card.image).convert("RGB")),
+                image=read_picture(self.card.folder / card.image),
                 prompt=Prompt(f"canary-{i}", card.prompt, str(card.metadata.get("tag", "")), card.metadata),
                 low=card.low,
                 high=card.high,

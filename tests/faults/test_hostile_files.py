@@ -273,7 +273,7 @@ def readable() -> dict[str, tuple[bytes, np.ndarray, int]]:
     return {
         "16-bit grey": (png(grey16), np.repeat((grey16 >> 8).astype(np.uint8)[..., None], 3, -1), 0),
         "palette": (buffer.getvalue(), table[np.asarray(palette)], 0),
-        "alpha": (png(alpha), pixels, 0),
+        "alpha": (png(alpha), np.rint((pixels * 7.0 + 255 * 248) / 255).astype(np.uint8), 0),
         "one bit": (saved(pixels, "PNG", "1"), np.asarray(PIL.Image.fromarray(pixels).convert("1").convert("RGB")), 0),
         "CMYK JPEG": (saved(flat, "JPEG", "CMYK", quality=95), flat, 4),
         "WebP": (saved(pixels, "WEBP", lossless=True), pixels, 0),

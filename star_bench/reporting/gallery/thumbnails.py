@@ -92,11 +92,13 @@ def _folder(prompt_id: str) -> str:
 def _shown(content: bytes) -> tuple[bytes, tuple[int, int], bytes]:
     """PNG bytes that show what was judged, (width, height), and a thumbnail. Raises ValueError for no picture.
 
-    A PNG is passed on untouched, unless its EXIF turns it: browsers and judges must see it the same way up.
+    A PNG is passed on untouched, unless its EXIF turns it or it is transparent: a reader must see it the same way up, and
+    on the same ground, as the judges.
     """
     try:
         with PIL.Image.open(io.BytesIO(content)) as image:
-            if image.format == "PNG" and image.getexif().get(PIL.ExifTags.Base.Orientation, 1) == 1:
+            turned = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) != 1
+            if image.format == "PNG" and not turned and not image.has_transparency_data:
                 return content, image.size, _thumbnail(image)
     except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise ValueError(str(error)) from None
