@@ -91,7 +91,7 @@ def _on_white(image: PIL.Image.Image, bits: int) -> np.ndarray:
         return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB"))
-    if image.mode == "L" and bits < 8:
+    if image.mode == "L" and isinstance(key, int) and bits < 8:
         image.info["transparency"] = key * WHITE // (2**bits - 1)
     if isinstance(key, tuple) and bits > 8:
         raise ValueError("one of its 16-bit colours stands for transparency, which is not read")

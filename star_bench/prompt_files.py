@@ -16,6 +16,7 @@ from typing import Literal
 from star_bench.cache import cache_folder
 from star_bench.digests import Digest
 from star_bench.errors import MissingWeights, Refused, UsageError
+from star_bench.json_files import BLANK, read_text
 from star_bench.suites import SuiteCard
 
 PROMPTS_VARIABLE = "STAR_BENCH_PROMPTS_DIR"
@@ -133,12 +134,8 @@ def lines_of(path: Path) -> list[str]:
 
     Raises UsageError for a file that can't be read, is not UTF-8 or is empty.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} can't be read ({error})", "check that it is a readable UTF-8 file") from None
     # Not splitlines(): it would also break a prompt at a form feed or U+2028, which Flow-GRPO's reader does not.
-    lines = [line.strip() for line in text.rstrip().split("\n")]
+    lines = [line.strip(BLANK) for line in read_text(path).rstrip(BLANK).split("\n")]
     if lines == [""]:
         raise UsageError(f"the prompt file {path} is empty", "write one prompt per line")
     return lines

@@ -106,12 +106,13 @@ def test_rescore_loads_no_model() -> None:
         (None, "can't be read"),
         (b"", "readings.jsonl is empty"),
         (b"\xff", "readable UTF-8"),
-        (b'{"prompt": "a \\"b\\"", "read": []}\n\n{}', "line 2: invalid JSON"),
+        (b'{"prompt": "a \\"b\\"", "read": []}\n\n{"prompt"', "line 3: invalid JSON"),
         (b'{"prompt": "a \\"b\\"", "read": "b"}', "line 1: read: input should be a valid array"),
         (b'{"prompt": "a \\"b\\"", "read": [1]}', "line 1: read.0: input should be a valid string"),
         (b'{"read": []}', "line 1: prompt: field required"),
         (b'{"prompt": "a \\"b\\"", "read": []}\n{"prompt": "a b", "read": []}', "line 2: the prompt holds 0 straight"),
-        (b"[]", "line 1: "),
+        (b"[]", "readings.jsonl is empty"),
+        (b"[1]", "item 1: it is no JSON object"),
     ],
 )
 def test_rescore_names_the_line(cli: Cli, tmp_path: Path, content: bytes | None, says: str) -> None:

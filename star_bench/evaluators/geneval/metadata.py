@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from star_bench.errors import UsageError
 from star_bench.evaluators.geneval.prompts import RELATIONS, TAGS, Vocabulary
-from star_bench.json_files import parse_json
-from star_bench.prompt_files import numbered_lines
+from star_bench.json_files import read_objects
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -74,13 +73,13 @@ def parse(model: type[Model], text: str, where: str, remedy: str) -> Model:
 
 
 def prompt_rows(path: Path) -> Iterator[tuple[int, PromptRow, dict[str, Any]]]:
-    """Of each line that is not blank its number, the row, and the same as it was written.
+    """Of each object in the file its number, the row, and the same as it was written.
 
-    Raises UsageError, with the line's number, for one that is no such row, and what `numbered_lines` raises.
+    Raises UsageError, with the line's number, for one that is no such row, and what `read_objects` raises.
     """
     remedy = "give a file of GenEval's metadata, each line with 'tag', 'include' and 'prompt'"
-    for number, line in numbered_lines(path):
-        yield number, parse(PromptRow, line, f"{path}, line {number}", remedy), parse_json(line)
+    for written in read_objects(path, remedy):
+        yield written.number, parse(PromptRow, written.text, written.where, remedy), written.value
 
 
 def training_rows(path: Path, vocabulary: Vocabulary) -> list[tuple[int, dict[str, Any]]]:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from star_bench.errors import UsageError
 from star_bench.evaluators.geneval.metadata import Metadata, parse
 from star_bench.evaluators.geneval.verdict import DetectedObject, Found
-from star_bench.json_files import parse_json
+from star_bench.json_files import parse_json, read_objects
 
 REMEDY = "mend that line, or evaluate again"
 
@@ -77,13 +77,8 @@ def read_results(path: Path) -> list[ResultRow]:
     Raises UsageError, with the line's number, for a file that can't be read, is empty, or has a line that is not what
     the official evaluator writes.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig").rstrip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} can't be read ({error})", "check that it is a readable UTF-8 file") from None
-    if not text:
-        raise UsageError(f"{path} is empty", "give the results.jsonl that GenEval's evaluator wrote")
-    return [_row(line, f"{path}, line {number}") for number, line in enumerate(text.split("\n"), start=1)]
+    rows = read_objects(path, "give the results.jsonl that GenEval's evaluator wrote")
+    return [_row(row.text, row.where) for row in rows]
 
 
 def to_line(row: ResultRow) -> str:

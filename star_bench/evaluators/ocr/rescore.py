@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from star_bench.errors import UsageError
 from star_bench.evaluators.ocr.rule import accuracy, distance, target_of
+from star_bench.json_files import read_objects
 
 
 class _Row(BaseModel):
@@ -43,20 +44,14 @@ def rescore(path: Path) -> dict[str, Any]:
 
 def _readings(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Target and strings of each line; at least one."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig").rstrip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} can't be read ({error})", "check that it is a readable UTF-8 file") from None
-    if not text:
-        raise UsageError(f"{path} is empty", 'write lines such as {"prompt": "a \\"cat\\"", "read": ["CAT"]}')
-    for number, line in enumerate(text.split("\n"), start=1):
+    for line in read_objects(path, 'write lines such as {"prompt": "a \\"cat\\"", "read": ["CAT"]}'):
         try:
-            row = _Row.model_validate_json(line)
+            row = _Row.model_validate_json(line.text)
             yield target_of(row.prompt), row.read
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
             problem = f"{key + ': ' if key else ''}{first['msg'][0].lower()}{first['msg'][1:]}"
-            raise UsageError(f"{path}, line {number}: {problem}", "mend that line") from None
+            raise UsageError(f"{line.where}: {problem}", "mend that line") from None
         except ValueError as error:
-            raise UsageError(f"{path}, line {number}: the prompt {error}", "mend that line") from None
+            raise UsageError(f"{line.where}: the prompt {error}", "mend that line") from None

@@ -132,7 +132,7 @@ def test_a_missing_column_is_named(tmp_path: Path, name: str) -> None:
         read_results(written(tmp_path, json.dumps(row)))
 
 
-@pytest.mark.parametrize("line", ['{"filename": "a', "", "[1]", "no JSON"])
+@pytest.mark.parametrize("line", ['{"filename": "a', "[1]", "no JSON", "{} {}"])
 def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(UsageError, match=r"results\.jsonl, line 2: "):
         read_results(written(tmp_path, json.dumps(columns()), line, json.dumps(columns())))
