@@ -95,6 +95,16 @@ class Canary:
     high: float
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What somebody does not read of prompts: a reader (a model or measure, by name), the tokens that it reads at most, its
+    own marks counted, and the ids of the prompts that have more, in their order."""
+
+    reader: str
+    tokens: int
+    prompts: Sequence[str]
+
+
 def _value(score: Score) -> float:
     assert score.value is not None
     return score.value
@@ -184,6 +194,11 @@ class Evaluator(ABC):
             f"the judge of suite {self.card.name!r} gives a score and no regions of the picture",
             "use it without oracle maps, or a suite whose judge detects objects, as GenEval's does",
         )
+
+    def cuts(self, prompts: Sequence[Prompt]) -> list[Cut] | None:
+        """Which prompts the judge reads only the beginning of; none, for a judge that reads no prompts. None where that is
+        not known, and by default."""
+        return None
 
     def exports(self, judged: Iterable[Judged]) -> dict[str, str]:
         """File name -> text: results in the form that this benchmark's own tools write and read. By default none."""

@@ -115,6 +115,14 @@ class LicenceEntry(_Recorded):
     licence_url: str | None = None
 
 
+class NoticeEntry(_Recorded):
+    """kind: a word for programs. prompts: the ids of those that it is about."""
+
+    kind: str
+    text: str
+    prompts: list[str] = Field(default_factory=list)
+
+
 class Results(_Recorded):
     """results.json, schema 1. The first aggregate is the headline; `protocol` is None for foreign images."""
 
@@ -137,6 +145,7 @@ class Results(_Recorded):
     published: list[PublishedEntry]
     measures: list[MeasureEntry] = Field(default_factory=list)
     licences: list[LicenceEntry] = Field(default_factory=list)
+    notices: list[NoticeEntry] = Field(default_factory=list)
     versions: dict[str, Any] = Field(default_factory=dict)
     """Of everything that took part; from manifest.json where results.json, which repeats exactly, leaves them out."""
 

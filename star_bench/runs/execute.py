@@ -19,6 +19,7 @@ from star_bench.evaluators.base import Evaluator, Judged, Score, Status, check_c
 from star_bench.files import write_atomically
 from star_bench.pictures import UnusablePicture, check_picture, encode_png
 from star_bench.runs.foreign import content_of
+from star_bench.runs.notices import Notice, of_judge, plain
 from star_bench.runs.plan import Item, Plan
 from star_bench.runs.progress import NotesOnly, Progress
 from star_bench.runs.store import Key, RunStore
@@ -202,7 +203,8 @@ def conclude(plan: Plan, store: RunStore, evaluator: Evaluator, canaries: int) -
     from star_bench.runs.summary import summarise, values  # scipy: only once the run is this process'
 
     store.write_rows("values.jsonl", values(plan, evaluator, store.scores))
-    results = summarise(plan, evaluator, store.scores, canaries=canaries)
+    notices = (store.read("manifest.json") or {}).get("notices", [])
+    results = summarise(plan, evaluator, store.scores, canaries=canaries, notices=notices)
     for name, text in evaluator.exports(_judged(plan, store)).items():
         write_atomically(store.folder / name, text.encode())
     store.write("results.json", results)
@@ -229,6 +231,7 @@ def execute(
     batch_size: int,
     engine: Engine | None = None,
     make_judge: Callable[[], Judge] | None = None,
+    notices: Sequence[Notice] = (),
     then: Conclude = conclude,
 ) -> dict[str, Any]:
     """Generates and scores the batches, and says so in manifest.json. Returns what `then` makes of it, by default results.
@@ -236,6 +239,7 @@ def execute(
     produce fills the store with images, reporting to what it is given, and yields each batch that is there.
     engine, make_judge: where scoring is done and what with; by default here, by the evaluator.
     source says where the images come from: a checkpoint's name, place and commit, or a folder.
+    notices: what is known before; of the judge's cuts is found here.
     Raises Refused when a canary is misjudged: then nothing is generated or scored.
     """
     engine = engine or LocalEngine(Settings())
@@ -250,6 +254,11 @@ def execute(
     )
     bar.note(f"{plan.metric.identity}")
     canaries = check_canaries(evaluator)
+    said = [*notices, *of_judge(evaluator, plan.prompts)]
+    for notice in said:
+        bar.note(notice.text)
+    manifest["notices"] = plain(said)
+    store.write("manifest.json", manifest)
     begun, rows = time.monotonic(), store.recorded
 
     def stored() -> Iterator[list[Item]]:

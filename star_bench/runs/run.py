@@ -22,6 +22,7 @@ from star_bench.runs.batch_size import fastest_for
 from star_bench.runs.execute import conclude, execute, generate, take_foreign
 from star_bench.runs.log import LoggedProgress, recording
 from star_bench.runs.nearest import nearest
+from star_bench.runs.notices import Notice
 from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
 from star_bench.runs.progress import Progress
 from star_bench.runs.shards import Shard, begin_shard, finish_shard
@@ -76,6 +77,8 @@ class Prepared:
     engine: Engine
     device: str
     """That workers compute on."""
+    notices: tuple[Notice, ...] = ()
+    """What a reader of the results must know, as far as preparing finds it out."""
 
 
 def _may_have_accelerator() -> bool:
@@ -268,6 +271,7 @@ def run(
             batch_size=batch_size,
             engine=engine,
             make_judge=MakeJudge(plan.card, scoring_device, begin) if engine.remote else None,
+            notices=prepared.notices,
             then=finish_shard if options.shard else conclude,
         )
         log.write("results", complete=results["complete"], counts=results["counts"])

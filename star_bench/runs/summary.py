@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from star_bench import licences
@@ -56,8 +56,18 @@ def values(plan: Plan, evaluator: Evaluator, rows: dict[Key, dict[str, Any]]) ->
         yield {"prompt_id": prompt.id, "values": {name: column[i].values for name, column in columns.items()}}
 
 
-def summarise(plan: Plan, evaluator: Evaluator, rows: dict[Key, dict[str, Any]], *, canaries: int) -> dict[str, Any]:
-    """results.json. Images without a score are in no mean and in `counts`; `complete` says that there are none."""
+def summarise(
+    plan: Plan,
+    evaluator: Evaluator,
+    rows: dict[Key, dict[str, Any]],
+    *,
+    canaries: int,
+    notices: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """results.json. Images without a score are in no mean and in `counts`; `complete` says that there are none.
+
+    notices: as plain data.
+    """
     scores = _scores(plan, rows)
     counts = Counter(score.status.value for score in scores.values())
     limits = plan.metric.range
@@ -87,6 +97,7 @@ def summarise(plan: Plan, evaluator: Evaluator, rows: dict[Key, dict[str, Any]],
         "measures": evaluator.measures(),
         "tags": tags,
         "interval": METHOD,
+        "notices": list(notices),
         "canaries": canaries,
         "judges": plan.judges,
         "licences": [dataclasses.asdict(part) for part in (*plan.subject.licences, *licences.of_suite(plan.card))],

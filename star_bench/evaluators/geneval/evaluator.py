@@ -14,6 +14,7 @@ from star_bench.cards import Strict, parse
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.base import (
     Aggregate,
+    Cut,
     Evaluator,
     Image,
     Judged,
@@ -229,6 +230,10 @@ class GenEval(Evaluator):
             for similarity, share in zip(votes, self._color_judge.shares(votes), strict=True)
         )
         return [{thing.index: next(each) for thing in things} for things in asked]
+
+    def cuts(self, prompts: Sequence[Prompt]) -> list[Cut]:
+        """None: the judges read the prompts' metadata, which is short."""
+        return []
 
     def exports(self, judged: Iterable[Judged]) -> dict[str, str]:
         """results.jsonl, as the official evaluator writes it; a picture without a score can't stand in it."""

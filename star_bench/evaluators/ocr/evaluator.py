@@ -20,6 +20,7 @@ from star_bench.errors import UsageError
 from star_bench.evaluators.base import (
     Aggregate,
     Canary,
+    Cut,
     Evaluator,
     Image,
     Metric,
@@ -127,6 +128,10 @@ class Ocr(Evaluator):
             ),
             *super().canaries(),
         ]
+
+    def cuts(self, prompts: Sequence[Prompt]) -> list[Cut]:
+        """None: of a prompt its target is compared, which is whole."""
+        return []
 
     def judges(self) -> dict[str, str]:
         return self.reader.judges()

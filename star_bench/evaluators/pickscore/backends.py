@@ -7,6 +7,7 @@ matrix products differ in the last bits between batch sizes, and a score may not
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,8 @@ from pydantic import Field
 
 from star_bench.cards import Strict, did_you_mean, parse
 from star_bench.errors import MissingWeights, UsageError
-from star_bench.evaluators.base import Aggregate, Image, Metric, Score
+from star_bench.evaluators.base import Aggregate, Cut, Image, Metric, Prompt, Score
+from star_bench.evaluators.tokens import cut_by, cut_by_open_clip, read_tokenizer
 from star_bench.files import sha256_of
 from star_bench.weights import (
     WEIGHTS_VARIABLE,
@@ -26,6 +28,7 @@ from star_bench.weights import (
 )
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from torch import Tensor
 
 PICKSCORE = "yuvalkirstain/PickScore_v1"
@@ -74,6 +77,10 @@ class Backend(ABC):
     @abstractmethod
     def digests(self) -> dict[str, str]:
         """Name -> sha256 of all that judges. Raises MissingWeights, quickly; imports no torch."""
+
+    @abstractmethod
+    def cut(self, reader: str, prompts: Sequence[Prompt]) -> Cut:
+        """Which prompts are longer than it reads."""
 
     @abstractmethod
     def _image(self, picture: PIL.Image.Image) -> Tensor:
@@ -159,23 +166,36 @@ class OpenClipBackend(Backend):
     def digests(self) -> dict[str, str]:
         return {self._folder.name: self._digest}
 
+    @property
+    def _source(self) -> str:
+        """open_clip's name for the folder; beside pickles it takes the safetensors file, and a test holds it to that."""
+        return f"local-dir:{self._folder}"
+
     @cached_property
-    def _parts(self) -> tuple[Any, Any, Any]:
-        """(model, preprocess, tokenizer)."""
-        folder = self._folder
+    def _parts(self) -> tuple[Any, Any]:
+        """(model, preprocess)."""
+        source = self._source
         import open_clip
 
-        source = f"local-dir:{folder}"  # beside pickles open_clip takes the safetensors file; a test holds it to that
         model, preprocess = open_clip.create_model_from_pretrained(source, precision="fp32", device=self.device)
-        return model.eval().requires_grad_(False), preprocess, open_clip.get_tokenizer(source)
+        return model.eval().requires_grad_(False), preprocess
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        source = self._source
+        import open_clip
+
+        return open_clip.get_tokenizer(source)
+
+    def cut(self, reader: str, prompts: Sequence[Prompt]) -> Cut:
+        return cut_by_open_clip(reader, self._tokenizer, prompts)
 
     def _image(self, picture: PIL.Image.Image) -> Tensor:
-        model, preprocess, _ = self._parts
+        model, preprocess = self._parts
         return model.encode_image(preprocess(picture)[None].to(self.device))
 
     def _text(self, text: str) -> Tensor:
-        model, _, tokenizer = self._parts
-        return model.encode_text(tokenizer([text]).to(self.device))
+        return self._parts[0].encode_text(self._tokenizer([text]).to(self.device))
 
     @cached_property
     def scale(self) -> float:
@@ -240,8 +260,8 @@ class TransformersBackend(Backend):
         return [Path(str(path)) for path in found]
 
     @cached_property
-    def _parts(self) -> tuple[Any, Any, Any]:
-        """(model, image processor, tokenizer)."""
+    def _parts(self) -> tuple[Any, Any]:
+        """(model, image processor)."""
         (config, _), (preprocessor, _) = self._files
         import torch
         import transformers
@@ -254,20 +274,32 @@ class TransformersBackend(Backend):
             use_safetensors=True,
             dtype=torch.float32,
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(preprocessor.parent, local_files_only=True)
         images = processor.from_pretrained(preprocessor.parent, local_files_only=True)
-        return model.to(self.device).eval().requires_grad_(False), images, tokenizer
+        return model.to(self.device).eval().requires_grad_(False), images
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        """It reads as many tokens as the model has places for."""
+        (config, _), (_, tokenizer) = self._files
+        from transformers import CLIPConfig
+
+        places = CLIPConfig.from_pretrained(config.parent, local_files_only=True).text_config.max_position_embeddings
+        return read_tokenizer(tokenizer, min(MOST_TOKENS, places))
+
+    def cut(self, reader: str, prompts: Sequence[Prompt]) -> Cut:
+        return cut_by(reader, self._tokenizer, prompts)
 
     def _image(self, picture: PIL.Image.Image) -> Tensor:
-        model, images, _ = self._parts
+        model, images = self._parts
         pixels = images(images=picture, return_tensors="pt")["pixel_values"].to(self.device)
         return _features(model.get_image_features(pixel_values=pixels))
 
     def _text(self, text: str) -> Tensor:
-        model, _, tokenizer = self._parts
-        most = min(MOST_TOKENS, model.config.text_config.max_position_embeddings)
-        tokens = tokenizer(text, truncation=True, max_length=most, return_tensors="pt").to(self.device)
-        return _features(model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"]))
+        import torch
+
+        words = self._tokenizer.encode(text)
+        ids, mask = (torch.tensor([row], device=self.device) for row in (words.ids, words.attention_mask))
+        return _features(self._parts[0].get_text_features(ids, attention_mask=mask))
 
     @cached_property
     def scale(self) -> float:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from star_bench.errors import StarBenchError
-from star_bench.evaluators.base import Evaluator, Image, Prompt, Score, Status, one_per_line
+from star_bench.evaluators.base import Cut, Evaluator, Image, Prompt, Score, Status, one_per_line
 from star_bench.evaluators.pickscore.backends import make_backend
 from star_bench.suites import SuiteCard
 
@@ -51,6 +51,9 @@ class Preference(Evaluator):
             else:
                 scores.append(Score(None, Status.ERROR, {"error": "the cosine is not finite"}))
         return scores
+
+    def cuts(self, prompts: Sequence[Prompt]) -> list[Cut]:
+        return [self.backend.cut(self.metric.name, prompts)]
 
     def reward_of(self, score: Score) -> float:
         """PickScore / 26 as in Flow-GRPO; (cosine + 1) / 2 for an open_clip model."""

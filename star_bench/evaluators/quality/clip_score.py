@@ -6,10 +6,12 @@ the measure's identity.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from star_bench.cards import Strict
+from star_bench.evaluators.base import Cut, Prompt
 from star_bench.evaluators.quality.clip import Clip
 from star_bench.evaluators.quality.measure import About, ImageMeasure, Picture
 
@@ -36,6 +38,9 @@ class ClipScore(ImageMeasure):
 
     def files(self) -> dict[str, Path]:
         return {self.clip.name: self.clip.folder}
+
+    def cut(self, prompts: Sequence[Prompt]) -> Cut:
+        return self.clip.cut(self.about.name, prompts)
 
     def value(self, picture: Picture) -> float:
         import torch

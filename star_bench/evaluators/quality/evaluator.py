@@ -10,7 +10,7 @@ from typing import Any
 
 from star_bench.cards import parse
 from star_bench.errors import MissingWeights, StarBenchError, UsageError
-from star_bench.evaluators.base import Evaluator, Image, Metric, Prompt, Score, Status, one_per_line
+from star_bench.evaluators.base import Cut, Evaluator, Image, Metric, Prompt, Score, Status, one_per_line
 from star_bench.evaluators.quality.diversity import Diversity
 from star_bench.evaluators.quality.measure import Measure, Picture
 from star_bench.evaluators.quality.panel import PanelCard, build
@@ -77,6 +77,10 @@ class Quality(Evaluator):
             except Exception as error:  # noqa: BLE001 - an image that can't be judged has no score, and must not end the run
                 return Score(None, Status.ERROR, {"error": f"{name}: {type(error).__name__}: {error}"[:500]})
         return Score(numbers[self.panel[0].about.name], detail={"measures": numbers, "features": features})
+
+    def cuts(self, prompts: Sequence[Prompt]) -> list[Cut]:
+        """Each measure's own: they read prompts to different ends."""
+        return [cut for measure in self.panel if (cut := measure.cut(prompts))]
 
     def reward_of(self, score: Score) -> float:
         """Always raises UsageError: what is trained on is not held out any more."""

@@ -7,15 +7,17 @@ with torchvision 0.17 or newer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from star_bench.cards import Strict, did_you_mean
 from star_bench.errors import UsageError
-from star_bench.evaluators.base import Image
+from star_bench.evaluators.base import Cut, Image, Prompt
 from star_bench.evaluators.quality import checkpoint
 from star_bench.evaluators.quality.measure import About, ImageMeasure, Picture
+from star_bench.evaluators.tokens import cut_by_open_clip
 from star_bench.weights import WeightsReference
 
 if TYPE_CHECKING:
@@ -62,27 +64,43 @@ class Hps(ImageMeasure):
         return {self.about.name: checkpoint.find(self.card.weights)}
 
     @cached_property
-    def _parts(self) -> tuple[Any, Any, Any]:
-        """(model, normalise, tokenizer). Raises UsageError for an architecture that open_clip does not know."""
+    def _config(self) -> dict[str, Any]:
+        """Raises UsageError for an architecture that open_clip does not know."""
         import open_clip
-        from torchvision.transforms import Normalize
 
-        config = open_clip.get_model_config(self.card.model)
+        config: dict[str, Any] | None = open_clip.get_model_config(self.card.model)
         if config is None:
             known = did_you_mean(self.card.model, open_clip.list_models())
             raise UsageError(f"open_clip knows no model {self.card.model!r}, which {self.about.name} asks for", known)
+        return config
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        import open_clip
+
+        return open_clip.get_tokenizer(self.card.model) if self._config else None
+
+    def cut(self, prompts: Sequence[Prompt]) -> Cut:
+        return cut_by_open_clip(self.about.name, self._tokenizer, prompts)
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        """(model, normalise)."""
+        config = self._config
+        import open_clip
+        from torchvision.transforms import Normalize
+
         model = open_clip.CLIP(**config)
         checkpoint.fit(model, checkpoint.find(self.card.weights))
         normalise = Normalize(open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
-        tokenizer = open_clip.get_tokenizer(self.card.model)
-        return model.to(self.device).eval().requires_grad_(False), normalise, tokenizer
+        return model.to(self.device).eval().requires_grad_(False), normalise
 
     def value(self, picture: Picture) -> float:
         import torch
 
-        model, normalise, tokenizer = self._parts
+        model, normalise = self._parts
         pixels = normalise(fitted(picture.pixels, model.visual.image_size[0]))[None]
         with torch.inference_mode():
             seen = model.encode_image(pixels.to(self.device))
-            read = model.encode_text(tokenizer([picture.prompt]).to(self.device))
+            read = model.encode_text(self._tokenizer([picture.prompt]).to(self.device))
             return float(torch.cosine_similarity(seen, read))

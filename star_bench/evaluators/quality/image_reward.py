@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,8 +11,10 @@ import PIL.Image
 
 from star_bench.cards import Strict
 from star_bench.errors import Refused
+from star_bench.evaluators.base import Cut, Prompt
 from star_bench.evaluators.quality import checkpoint
 from star_bench.evaluators.quality.measure import About, ImageMeasure, Picture
+from star_bench.evaluators.tokens import cut_by, read_tokenizer
 from star_bench.weights import WeightsReference
 
 if TYPE_CHECKING:
@@ -69,16 +72,16 @@ class ImageReward(ImageMeasure):
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        from tokenizers import Tokenizer
-
         path = self.card.weights.folder / TOKENIZER_FILE
-        tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = read_tokenizer(path, TOKENS)
         padding = tokenizer.token_to_id("[PAD]")
         if padding is None or tokenizer.get_vocab_size() > self.card.sizes.vocabulary:
             raise Refused(f"{path} is not the tokenizer of {self.about.name}", "put that of bert-base-uncased there")
-        tokenizer.enable_truncation(TOKENS)
         tokenizer.enable_padding(length=TOKENS, pad_id=padding, pad_token="[PAD]")
         return tokenizer
+
+    def cut(self, prompts: Sequence[Prompt]) -> Cut:
+        return cut_by(self.about.name, self._tokenizer, prompts)
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:

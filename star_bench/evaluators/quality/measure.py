@@ -6,11 +6,12 @@ Matrix products differ in the last bits between batch sizes, and a score may not
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from star_bench.evaluators.base import Aggregate, Image, Score
+from star_bench.evaluators.base import Aggregate, Cut, Image, Prompt, Score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +59,10 @@ class Measure(ABC):
     def files(self) -> dict[str, Path]:
         """Name -> file or folder of weights. Raises MissingWeights, quickly; opens none of them and imports no torch."""
         return {}
+
+    def cut(self, prompts: Sequence[Prompt]) -> Cut | None:
+        """Which prompts are longer than it reads; None, and by default, for a measure that reads none."""
+        return None
 
     @property
     def aggregate(self) -> Aggregate:
