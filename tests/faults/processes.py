@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from functools import cache
 from pathlib import Path
 
 SMALL = ("--model", "miniature", "--suite", "ocr-miniature", "--limit", "4", "--steps", "4", "--batch-size", "2")
 """A run of a few seconds."""
 
 
-@cache
-def _bytecode() -> dict[str, str]:
-    """Where a shell forbids bytecode beside the sources, a folder of these tests keeps it: each process would otherwise
-    compile its 3,000 modules again, which is half of a small run."""
-    if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
-        return {}
-    folder = tempfile.mkdtemp(prefix="bytecode-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": folder}
-
-
 def environment(**more: str) -> dict[str, str]:
     """One thread, no hub."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **_bytecode(), **more}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
 
 
 def start(folder: Path, *words: str, **more: str) -> subprocess.Popen[str]:
