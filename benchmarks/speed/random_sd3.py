@@ -23,7 +23,7 @@ from star_bench.training.attention import AttentionCapture
 from star_bench.training.experience import Kept
 from star_bench.training.policy import LoraPolicy
 from star_bench.training.recipe import Recipe
-from star_bench.training.rollout import Rollout, Schedule, Trajectory, roll_out
+from star_bench.training.rollout import Rollout, Trajectory, roll_out, schedule_of
 from star_bench.training.sde import sigmas
 from star_bench.training.update import Updater
 from star_bench.training.velocity import Conditioning
@@ -68,10 +68,7 @@ class RandomSD3:
         )
         self.prompts = [Prompt(str(i), f"prompt {i}", "", {}) for i in range(recipe.rollout.batch_size)]
         self.embeddings = {prompt.text: embedding() for prompt in self.prompts}
-        asked = recipe.rollout
-        trained = range(asked.trained_steps)
-        noise_levels = sigmas(scheduler, asked.steps)
-        self.schedule = Schedule(noise_levels, trained, asked.noise_level, asked.variant, asked.window is not None)
+        self.schedule = schedule_of(recipe.rollout, sigmas(scheduler, recipe.rollout.steps))
         clip = list(range(1, 1 + 2 * WORD))
         self.positions = torch.tensor([clip + [CLIP_TOKENS + place for place in clip]] * len(self.prompts))
         self.words = [[*range(at, at + WORD), *range(at + 2 * WORD, at + 3 * WORD)] for at in (0, WORD)]

@@ -18,7 +18,7 @@ from star_bench.training.estimate import (
     Estimate,
     estimate,
 )
-from star_bench.training.recipe import Recipe
+from star_bench.training.recipe import Recipe, RolloutSettings
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def _plan_rows(found: Estimate) -> list[Figure]:
             "plan", "images per epoch", plan.images, None, f"{rollout.prompts} prompts x {rollout.group_size} rollouts"
         ),
         Figure("plan", "denoising steps", rollout.steps, None, f"{plan.trained_steps} of them trained"),
+        _trained_steps(rollout),
         Figure("plan", "forwards in an epoch's rollouts", plan.forwards_in_rollouts, "samples", "guidance included"),
         Figure("plan", "forwards in an epoch's updates", plan.forwards_in_updates, "samples", f"at most; {reference}"),
         Figure("plan", "updates per epoch", plan.updates),
@@ -74,6 +75,19 @@ def _plan_rows(found: Estimate) -> list[Figure]:
         Figure("plan", "LoRA" if found.lora else "trained", found.trained, "parameters", trained),
         Figure("plan", "tokens", sum(found.tokens), None, f"image {found.tokens[0]}, text {found.tokens[1]}"),
     ]
+
+
+def _trained_steps(rollout: RolloutSettings) -> Figure:
+    """Which, by their places from 0."""
+    places = [_from_to(range(start, start + rollout.trained_steps)) for start in rollout.first_steps]
+    drawn = ", drawn in each epoch" if len(places) > 1 else ""
+    others = "have noise too" if rollout.window is None else "have no noise"
+    basis = f"of {rollout.steps}, counted from 0{drawn}; the other steps {others}"
+    return Figure("plan", "trained steps", " or ".join(places), None, basis)
+
+
+def _from_to(steps: range) -> str:
+    return f"{steps[0]} to {steps[-1]}" if len(steps) > 1 else str(steps[0])
 
 
 def _memory_rows(found: Estimate) -> list[Figure]:

@@ -23,29 +23,21 @@ def reward_metrics(rewards: Tensor, suite: Tensor, names: Sequence[str]) -> dict
 
 
 def update_metrics(reports: Sequence[UpdateReport]) -> dict[str, Any]:
-    """Means over an epoch's updates, and what the first, on-policy one and the last one say of their ratios; None where no
-    group had anything to teach. kl is None too where it was not measured."""
-    if not reports:
-        names = (
-            "loss/policy",
-            "kl",
-            "ratio/first_log",
-            "ratio/last_log",
-            "clip_fraction",
-            "grad_norm",
-            "updates/overflowed",
-        )
-        return dict.fromkeys(names)
+    """How many updates an epoch had, their transitions (rollouts times trained steps), means over them, and what the
+    first, on-policy one and the last one say of their ratios; no number but the counts where no group had anything to
+    teach. kl is None too where it was not measured."""
     distances = [report.kl for report in reports if report.kl is not None]
     norms = [report.grad_norm for report in reports if report.grad_norm is not None]
     return {
-        "loss/policy": fmean(report.policy_loss for report in reports),
-        "kl": fmean(distances) if distances else None,
-        "ratio/first_log": reports[0].log_ratio,
-        "ratio/last_log": reports[-1].log_ratio,
-        "clip_fraction": reports[-1].clipped,
-        "grad_norm": fmean(norms) if norms else None,
+        "updates/taken": len(norms),
         "updates/overflowed": len(reports) - len(norms),
+        "updates/transitions": sum(report.transitions for report in reports),
+        "loss/policy": fmean(report.policy_loss for report in reports) if reports else None,
+        "kl": fmean(distances) if distances else None,
+        "ratio/first_log": reports[0].log_ratio if reports else None,
+        "ratio/last_log": reports[-1].log_ratio if reports else None,
+        "clip_fraction": reports[-1].clipped if reports else None,
+        "grad_norm": fmean(norms) if norms else None,
     }
 
 

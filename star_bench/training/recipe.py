@@ -51,7 +51,7 @@ class RolloutSettings(Strict):
     """Flow-GRPO: sde."""
     window: int | None = Field(default=None, ge=1)
     """Steps that have noise and are trained, contiguous, the rest of the ODE (Flow-GRPO-Fast: 2 or 3). None: noise at
-    every step, all but the last 1 % trained (Flow-GRPO: 9 of 10)."""
+    every step, and int(0.99 steps) of them trained, the first ones (Flow-GRPO: 9 of 10)."""
     window_from: Share = 0.0
     window_to: Share = 0.5
     """The window's first step is drawn anew in every epoch from this part of the schedule. Flow-GRPO-Fast: its first
@@ -64,9 +64,18 @@ class RolloutSettings(Strict):
 
     @property
     def trained_steps(self) -> int:
-        """Per rollout."""
+        """How many of a rollout's steps are trained."""
         # Flow-GRPO leaves out the last step, which is almost a no-op.
         return self.window if self.window is not None else int(self.steps * 0.99)
+
+    @property
+    def first_steps(self) -> range:
+        """Where the trained steps may begin, from 0: for a window that is drawn several places."""
+        if self.window is None:
+            return range(1)
+        last = self.steps - self.window
+        low, high = (min(last, int(self.steps * part)) for part in (self.window_from, self.window_to))
+        return range(low, high + 1)
 
     @model_validator(mode="after")
     def _window_fits(self) -> RolloutSettings:
@@ -74,6 +83,10 @@ class RolloutSettings(Strict):
             raise ValueError(f"a window of {self.window} is longer than the {self.steps} steps")
         if self.window_from > self.window_to:
             raise ValueError("window_from lies behind window_to")
+        if self.variant == "cps" and self.first_steps[-1] + self.trained_steps == self.steps:
+            raise ValueError("this window can reach the last step, where cps has no noise and so nothing to train")
+        if self.variant == "cps" and self.noise_level > 1:
+            raise ValueError("cps has no noise_level above 1, at which a step's noise is all that the schedule says")
         return self
 
 

@@ -35,9 +35,10 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Schedule:
-    """sigmas: (steps + 1,), falling from 1 to 0. trained: the steps that have noise and are trained on.
+    """sigmas: (steps + 1,), falling from 1 to 0. trained: the steps that have noise and are trained on, from 0.
 
-    Outside them a step is one of the ODE where `ode_elsewhere` (Flow-GRPO-Fast), else it has noise too.
+    Outside them a step is one of the ODE where `ode_elsewhere` (Flow-GRPO-Fast), else it has noise too, as the last one
+    without a window. Made by `schedule_of` and `untrained` alone.
     """
 
     sigmas: Tensor
@@ -74,13 +75,15 @@ class Schedule:
 
 def schedule_of(rollout: RolloutSettings, sigmas: Tensor, rng: np.random.Generator | None = None) -> Schedule:
     """The steps that these settings train. rng: says where a window stands that is drawn; None: at its first place."""
-    if rollout.window is None:
-        return Schedule(sigmas, range(rollout.steps), rollout.noise_level, rollout.variant, ode_elsewhere=False)
-    last = rollout.steps - rollout.window
-    low, high = (min(last, int(rollout.steps * part)) for part in (rollout.window_from, rollout.window_to))
-    start = low if rng is None else int(rng.integers(low, high + 1))
-    trained = range(start, start + rollout.window)
-    return Schedule(sigmas, trained, rollout.noise_level, rollout.variant, ode_elsewhere=True)
+    places = rollout.first_steps
+    first = places[0] if rng is None else int(rng.integers(places.start, places.stop))
+    trained = range(first, first + rollout.trained_steps)
+    return Schedule(sigmas, trained, rollout.noise_level, rollout.variant, ode_elsewhere=rollout.window is not None)
+
+
+def untrained(sigmas: Tensor) -> Schedule:
+    """The ODE's steps, as a run draws its pictures."""
+    return Schedule(sigmas, range(0), 0.0, "sde", ode_elsewhere=True)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from star_bench.training.attention import AttentionCapture
 from star_bench.training.collect import SHUFFLE
 from star_bench.training.masks import Loaded, check_blocks, load_protocol, settings_of
 from star_bench.training.recipe import AllocationSettings as AskedAllocation
-from star_bench.training.rollout import Rollout, Schedule, roll_out
+from star_bench.training.rollout import Rollout, Schedule, roll_out, untrained
 from star_bench.training.sde import sigmas
 from star_bench.training.token_positions import TokenPositions
 from star_bench.training.velocity import Conditioning
@@ -79,7 +79,7 @@ def draw_run(
         raise UsageError(f"the map of {allocation.kind!r} is not made of attention alone", "set allocation.kind=star")
     check_blocks(loaded, allocation)
     levels = sigmas(loaded.sampler.pipe.scheduler, loaded.sampler.protocol.steps)
-    schedule = Schedule(levels, range(0), 0.0, "sde", ode_elsewhere=True)
+    schedule = untrained(levels)
     about = {
         "model": loaded.checkpoint.name,
         **settings_of(allocation),

@@ -32,6 +32,8 @@ class UpdateReport:
     log_ratio: float
     clipped: float
     grad_norm: float | None
+    transitions: int
+    """How many it learned from: rollouts times trained steps."""
 
 
 class Updater:
@@ -69,7 +71,7 @@ class Updater:
         share = self.accelerator.num_processes if self.policy.is_sharded else 1
         device = self.accelerator.device
         # Kept on the device: reading them after every batch would make it wait.
-        sums = torch.zeros(3, dtype=torch.float64, device=device)
+        sums = torch.zeros(4, dtype=torch.float64, device=device)
         largest = torch.zeros(1, dtype=torch.float64, device=device)
         lacking = self._lacking(len(kept) * len(schedule.trained))
         for batch in batches(kept, advantages, self.batch_size):
@@ -77,12 +79,12 @@ class Updater:
             loss = ((terms.policy + self.objective.kl * terms.kl) * batch.valid).sum() * (share / transitions)
             self.scaler.scale(loss).backward()
             valid = batch.valid.double()
-            watched = torch.stack([terms.policy, terms.kl, terms.clipped]).detach().double()
+            watched = torch.stack([terms.policy, terms.kl, terms.clipped, torch.ones_like(terms.kl)]).detach().double()
             sums += (watched * valid).sum(1)
             largest = torch.maximum(largest, (terms.log_ratio.double() * valid).max())
         self._run_empty(schedule, lacking)
         self._sum_gradients()
-        policy_loss, kl, clipped = (self._reduced(sums, "sum") / transitions).tolist()
+        policy_loss, kl, clipped, seen = (self._reduced(sums, "sum") / transitions).tolist()
         log_ratio = float(self._reduced(largest, "max"))
         self.scaler.unscale_(self.optimiser)
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self.policy.parameters, self.max_grad_norm)))
@@ -92,7 +94,8 @@ class Updater:
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
         measured = kl if self.objective.kl > 0 else None
-        return UpdateReport(policy_loss, measured, log_ratio, clipped, None if overflowed else norm)
+        learned_from = round(seen * transitions)
+        return UpdateReport(policy_loss, measured, log_ratio, clipped, None if overflowed else norm, learned_from)
 
     def _terms(self, schedule: Schedule, batch: Batch) -> Terms:
         asked, index = self.encode(batch.texts), batch.steps + schedule.trained.start

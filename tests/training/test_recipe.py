@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from star_bench import suites
 from star_bench.errors import UsageError
 from star_bench.training import recipe as recipes
+from star_bench.training.dry_run import dry_run
 from star_bench.training.estimate import GB, estimate
+from star_bench.training.rollout import schedule_of
+from star_bench.training.sde import sigmas
 
 TASKS = ("geneval", "ocr", "pickscore")
 SIZES = ("", "-24gb", "-48gb", "-80gb")
@@ -120,3 +126,64 @@ def test_the_digest_knows_what_changes_an_update_from_what_does_not() -> None:
         assert recipes.load("star-ocr", [free]).digest() == digest
     for bound in ("seed=1", "rollout.group_size=8", "allocation.mix=0.5", "objective.kl=0"):
         assert recipes.load("star-ocr", [bound]).digest() != digest
+
+
+SHIPPED_STEPS = {
+    **{name: (10, [list(range(9))]) for name in recipes.names() if not name.endswith("-mini")},
+    **{f"{method}-{task}-mini": (4, [[0]]) for method in ("star", "flow-grpo") for task in ("geneval", "pickscore")},
+    **{f"{method}-ocr-mini": (4, [[0, 1]]) for method in ("star", "flow-grpo")},
+}
+"""The denoising steps, and which of them an epoch may train, from 0: every set that can be drawn."""
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_trained_steps_of_every_shipped_recipe(name: str) -> None:
+    steps, places = SHIPPED_STEPS[name]
+    rollout = recipes.load(name).rollout
+    assert rollout.steps == steps
+    assert [list(range(first, first + rollout.trained_steps)) for first in rollout.first_steps] == places
+    levels = sigmas(FlowMatchEulerDiscreteScheduler(shift=3.0), steps)
+    drawn = [schedule_of(rollout, levels, np.random.default_rng(seed)).trained for seed in range(20)]
+    assert {tuple(trained) for trained in drawn} == {tuple(place) for place in places}
+    assert list(schedule_of(rollout, levels).trained) == places[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "value", "basis"),
+    [
+        ("star-geneval", [], "0 to 8", "of 10, counted from 0; the other steps have noise too"),
+        ("star-geneval-mini", [], "0", "of 4, counted from 0; the other steps have no noise"),
+        (
+            *("star-ocr-mini", ["rollout.steps=10", "rollout.window_from=0.3", "rollout.window_to=0.5"]),
+            *(
+                "3 to 4 or 4 to 5 or 5 to 6",
+                "of 10, counted from 0, drawn in each epoch; the other steps have no noise",
+            ),
+        ),
+    ],
+)
+def test_a_dry_run_names_the_trained_steps(name: str, changes: list[str], value: str, basis: str) -> None:
+    (said,) = [row for row in dry_run(recipes.load(name, changes)) if row["what"] == "trained steps"]
+    assert (said["value"], said["basis"]) == (value, basis)
+
+
+@pytest.mark.parametrize(("window", "reaches"), [(None, False), (1, False), (2, False), (5, True), (10, True)])
+def test_cps_trains_no_step_without_noise(window: int | None, reaches: bool) -> None:
+    """Its noise is sigma' sin(a pi / 2), and the last sigma' is 0. A window begins in the first half here."""
+    changes = ["rollout.variant=cps", f"rollout.window={'null' if window is None else window}"]
+    if reaches:
+        with pytest.raises(UsageError, match="reach the last step, where cps has no noise"):
+            recipes.load("flow-grpo-geneval", changes)
+        return
+    rollout = recipes.load("flow-grpo-geneval", changes).rollout
+    levels = sigmas(FlowMatchEulerDiscreteScheduler(shift=3.0), rollout.steps)
+    one = torch.zeros(1, 1, 1, 1)
+    for seed in range(20):
+        schedule = schedule_of(rollout, levels, np.random.default_rng(seed))
+        assert all(float(schedule.step(one, one, step, noise=one).std) > 0 for step in schedule.trained)
+    assert float(schedule.step(one, one, 9, noise=one).std) == 0
+
+
+def test_cps_has_no_noise_beyond_the_schedules() -> None:
+    with pytest.raises(UsageError, match="no noise_level above 1"):
+        recipes.load("flow-grpo-geneval", ["rollout.variant=cps", "rollout.noise_level=1.5"])

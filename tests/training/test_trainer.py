@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -133,6 +134,22 @@ def test_divergence_stops_with_the_last_good_state_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["000000", "000001"]
     kept = load_file(tmp_path / "state" / "000001" / "tensors.safetensors")
     assert all(torch.equal(state[name], kept[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    "changes", [(), ("rollout.variant=cps", "objective.kl=0.1"), ("objective.guard=true",)], ids=" ".join
+)
+def test_without_a_window_all_steps_but_the_last_are_trained(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    """The papers' shape: noise at every step. Each rollout that is learned from gives steps - 1 transitions."""
+    names = ("rollout.window=null", "rollout.steps=4", "rollout.prompts=4", "epochs=1", *changes)
+    row = train(tmp_path, *names, name="flow-grpo-geneval-mini")[-1]
+    kept = round(row["kept"] * 16)
+    assert kept > 0
+    assert row["updates/transitions"] == kept * 3
+    assert row["updates/taken"] == 2
+    assert all(math.isfinite(row[name]) for name in ("loss/policy", "grad_norm", "ratio/first_log"))
+    if "objective.kl=0.1" in changes:
+        assert math.isfinite(row["kl"]) and row["kl"] < 1
 
 
 @pytest.mark.parametrize("kind", ["uniform", "all-ones", "shuffled", "all-tokens", "time-averaged", "joint", "oracle"])
