@@ -14,7 +14,8 @@ from star_bench.training.policy import replaced
 class Ema:
     """Averages float32 parameters every so many updates, with a decay that rises from 0.1 to its limit.
 
-    decay at averaging t: min((1 + t) / (10 + t), decay), t counted in updates. Flow-GRPO's, as diffusers' EMAModel has it.
+    decay at averaging t: min((1 + t) / (10 + t), decay), t counted in updates. Flow-GRPO's, as diffusers' EMAModel has it;
+    how often Flow-GRPO averages differs, see `EmaSettings.every`.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], *, decay: float, every: int) -> None:

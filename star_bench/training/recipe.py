@@ -21,6 +21,9 @@ FOLDER = Path(__file__).parent / "recipes"
 
 AllocationKind = Literal["uniform", "all-ones", "star", "shuffled", "all-tokens", "time-averaged", "joint", "oracle"]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What torch takes for a seed."""
 
 
 class Reward(Strict):
@@ -144,7 +147,7 @@ class OptimiserSettings(Strict):
 
     learning_rate: float = Field(default=3e-4, gt=0)
     """Flow-GRPO: 3e-4."""
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(default=1e-4, ge=0)
     """Flow-GRPO: 1e-4."""
     epsilon: float = Field(default=1e-8, gt=0)
@@ -157,10 +160,12 @@ class OptimiserSettings(Strict):
 class EmaSettings(Strict):
     """An average of what is trained over the updates, which is what is evaluated and saved."""
 
-    decay: float = Field(default=0.9, ge=0, lt=1)
-    """At most, from (1 + t) / (10 + t) on. Flow-GRPO: 0.9."""
+    decay: Decay = 0.9
+    """At most, from (1 + t) / (10 + t) on, t counted in updates. Flow-GRPO: 0.9."""
     every: int = Field(default=8, ge=1)
-    """Updates between two averagings. Flow-GRPO: 8."""
+    """Updates between two averagings. Flow-GRPO: 8, but at another cadence. Its loop (scripts/train_sd3.py) calls the average
+    once per micro-batch with the number of updates so far, so where one is due it averages the same weights m times, m
+    the micro-batches of an update: as once with decay ** m. Here it is once per update, whatever rollout.batch_size is."""
 
 
 class EvaluationSettings(Strict):
@@ -174,7 +179,7 @@ class EvaluationSettings(Strict):
     """Denoising steps; None: the suite's or the checkpoint's own. For a checkpoint that is trained to be run with few."""
     limit: int | None = Field(default=None, ge=1)
     """Only so many prompts, taken in turn from each tag."""
-    seed: int = Field(default=1000, ge=0)
+    seed: Seed = 1000
     """Chosen here: not 0, so that `star-bench run` later judges pictures that no decision in training was made on."""
 
 
@@ -220,7 +225,7 @@ class Recipe(Strict):
     """A name in checkpoints.yaml or the path of a pipeline."""
     rewards: tuple[Reward, ...] = Field(min_length=1)
     epochs: int = Field(ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     rollout: RolloutSettings
     advantage: AdvantageSettings = AdvantageSettings()
     allocation: AllocationSettings
@@ -246,7 +251,20 @@ class Recipe(Strict):
             raise ValueError("there are fewer prompts per epoch than rewards")
         if self.compute.cached_prompts <= self.rollout.prompts:
             raise ValueError("compute.cached_prompts must be more than an epoch's prompts")
+        if twin := self._twin():
+            raise ValueError(f"allocation.kind={self.allocation.kind} is {twin}, so it can be no control of it")
         return self
+
+    def _twin(self) -> str | None:
+        """The allocation that this one is under another name, and under which of the other settings."""
+        asked, local = self.allocation, self.objective.ratio == "local"
+        if asked.kind in ("time-averaged", "joint") and self.rollout.trained_steps == 1:
+            return "star itself where one step is trained"
+        if asked.kind not in ("uniform", "all-ones") and asked.mix == 0:
+            return "all-ones itself where allocation.mix is 0"
+        if asked.kind == "all-ones" and not local:
+            return "uniform itself where objective.ratio is weighted-scalar"
+        return None
 
     def digest(self) -> str:
         """Of everything that can change the outcome: a run goes on only under the recipe that it was begun with.

@@ -187,3 +187,43 @@ def test_cps_trains_no_step_without_noise(window: int | None, reaches: bool) -> 
 def test_cps_has_no_noise_beyond_the_schedules() -> None:
     with pytest.raises(UsageError, match="no noise_level above 1"):
         recipes.load("flow-grpo-geneval", ["rollout.variant=cps", "rollout.noise_level=1.5"])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("star-geneval-mini", ["allocation.kind=time-averaged"], "time-averaged is star itself where one step"),
+        ("star-geneval-mini", ["allocation.kind=joint"], "joint is star itself where one step"),
+        ("star-geneval", ["allocation.kind=joint", "rollout.steps=2"], "joint is star itself where one step"),
+        ("star-geneval", ["allocation.kind=shuffled", "allocation.mix=0"], "shuffled is all-ones itself"),
+        (
+            *("star-geneval", ["allocation.kind=all-ones", "objective.ratio=weighted-scalar"]),
+            "all-ones is uniform itself",
+        ),
+    ],
+)
+def test_a_control_that_is_another_by_name_is_refused(name: str, changes: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        recipes.load(name, changes)
+
+
+@pytest.mark.parametrize("kind", ["time-averaged", "joint"])
+def test_where_several_steps_are_trained_they_are_controls(kind: str) -> None:
+    for name in ("star-geneval", "star-ocr-mini"):
+        recipes.load(name, [f"allocation.kind={kind}"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("optimiser.learning_rate=0", "optimiser.betas=[0.9, 1]", "optimiser.betas=[-0.1, 0.9]", "ema.decay=1"),
+        *("rollout.group_size=1", "rollout.window=0", "rollout.window=11", "rollout.window_to=50", "rollout.steps=1"),
+        *("rollout.noise_level=0", "rollout.guidance_scale=-1", "advantage.clamp=0", "objective.clip_range=0"),
+        *("objective.kl=-0.1", "allocation.mix=1.5", "allocation.cap=1", "allocation.smoothing=-1", "allocation.blocks=[]"),
+        *("lora.rank=0", "epochs=0", "guards.reward_share=50", "seed=-1", f"seed={2**63}", f"evaluation.seed={2**63}"),
+        *("rewards=[{suite: geneval, weight: 0}]", "allocation.blocks=[9, 9]", "allocation.blocks=[-1]"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(change: str) -> None:
+    with pytest.raises(UsageError, match=change.partition("=")[0].split(".")[0]):
+        recipes.load("star-geneval", [change])
