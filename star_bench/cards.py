@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from yaml.constructor import ConstructorError
 
 from star_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -20,9 +26,9 @@ MAX_NODES = 20_000  # chosen here
 
 
 class Strict(BaseModel):
-    """Frozen, and no unknown keys."""
+    """Frozen, no unknown keys, and no number that is nan or infinite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -38,6 +44,17 @@ class _Loader(yaml.SafeLoader):
     def construct_document(self, node: yaml.Node) -> Any:
         _check_size(node)
         return super().construct_document(node)
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
+    """Whatever a value is for, nan and infinity say nothing."""
+    value = loader.construct_yaml_float(node)
+    if not math.isfinite(value):
+        raise ConstructorError(None, None, f"{node.value} is no finite number", node.start_mark)
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
 
 
 def _check_size(root: yaml.Node) -> None:
@@ -98,14 +115,78 @@ def parse(model: type[Model], data: Any, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
+        key, words = wrong(error)
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = _fields_at(model, first["loc"][:-1])
             remedy = did_you_mean(str(first["loc"][-1]), known) if known else "remove it"
             raise UsageError(f"{where}: unknown key {key!r}", remedy) from None
-        message = first["msg"][0].lower() + first["msg"][1:]
-        raise UsageError(f"{where}: {key or 'the file'}: {message}", "mend that value") from None
+        raise UsageError(f"{where}: {key or 'the file'}: {words}", "mend that value") from None
+
+
+_KIND = re.compile(r"(constrained|function)-.*|(literal|list|tuple|dict|nullable)\[.*\]|int|float|str|bool")
+"""What pydantic puts into the place of a value that may be of several types: the name of a type."""
+_WANTED = {
+    "missing": "it is missing",
+    "extra_forbidden": "the key is unknown",
+    "value_error": "{error}",
+    "json_invalid": "invalid JSON: {error}",
+    "finite_number": "{found} is no finite number",
+    "literal_error": "{found} is not {expected}",
+    "enum": "{found} is not {expected}",
+    "too_short": "it has {actual_length} entries, and at least {min_length} are needed",
+    "too_long": "it has {actual_length} entries, and at most {max_length} are allowed",
+    "string_too_short": "{found} is too short",
+    "string_too_long": "{found} is too long",
+    "string_pattern_mismatch": "{found} does not have the form {pattern}",
+    "greater_than_equal": "{found} is below {ge:g}",
+    "greater_than": "{found} is not above {gt:g}",
+    "less_than_equal": "{found} is above {le:g}",
+    "less_than": "{found} is not below {lt:g}",
+    "int": "{found} is no whole number",
+    "float": "{found} is no number",
+    "bool": "{found} is neither true nor false",
+    "string": "{found} is no text",
+    "list": "{found} is no list",
+    "tuple": "{found} is no list",
+    "dict": "{found} is no mapping of keys",
+    "model": "{found} is no mapping of keys",
+}
+"""What is said of an error of pydantic's whose name begins so; the first that fits."""
+LONGEST_FOUND = 60
+"""Characters of a wrong value that are shown (chosen here)."""
+
+
+def wrong(error: ValidationError) -> tuple[str, str]:
+    """Of the first problem the key, with dots, and in words what was found and what is wanted."""
+    errors = error.errors(include_url=False)
+    key = _key(errors[0])
+    # Of a value that may be of several types, each says why it is not one of them.
+    said = list(dict.fromkeys(_words(each) for each in errors if _key(each) == key))
+    found = _shown(errors[0]["input"])
+    return key, " and ".join([said[0], *(each.removeprefix(f"{found} ") for each in said[1:])])
+
+
+def _key(error: ErrorDetails) -> str:
+    return ".".join(str(part) for part in error["loc"] if not (isinstance(part, str) and _KIND.fullmatch(part)))
+
+
+def _words(error: ErrorDetails) -> str:
+    known = next((form for start, form in _WANTED.items() if error["type"].startswith(start)), None)
+    if known is None:
+        return f"{_shown(error['input'])}: {error['msg'].removesuffix('.')}"
+    about = {name: float(n) if name in ("ge", "gt", "le", "lt") else n for name, n in error.get("ctx", {}).items()}
+    return known.format(found=_shown(error["input"]), **about).replace(" at line 1 column ", " at column ")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    try:
+        text = str(value) if isinstance(value, int | float) else repr(value)
+    except ValueError:  # an integer with more digits than Python writes
+        return "so large a number"
+    return text if len(text) <= LONGEST_FOUND else text[: LONGEST_FOUND - 3] + "..."
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

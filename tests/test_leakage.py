@@ -91,8 +91,8 @@ def test_geneval_scenes_are_without_order(tmp_path: Path) -> None:
     ("line", "says"),
     [
         ("a photo of a cat", "line 2: invalid JSON"),
-        ('{"tag": "colors", "prompt": "a photo of a cat"}', "line 2: include: field required"),
-        ('{"tag": "colors", "prompt": "x", "include": []}', "at least 1 item"),
+        ('{"tag": "colors", "prompt": "a photo of a cat"}', "line 2: include: it is missing"),
+        ('{"tag": "colors", "prompt": "x", "include": []}', "at least 1 are needed"),
         (
             '{"tag": "colors", "prompt": "x", "include": [{"class": "cat", "count": 1, "position": ["above", 1]}]}',
             "refer to an earlier clause",

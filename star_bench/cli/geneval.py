@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from star_bench.cli.app import App
 from star_bench.cli.output import Device, Json, print_result
 
-app = typer.Typer(help="GenEval's official files and its detector.", no_args_is_help=True)
+app = App(help="GenEval's official files and its detector.", no_args_is_help=True)
 
 
 @app.command()

@@ -16,6 +16,7 @@ import typer
 
 from star_bench import __version__
 from star_bench.cli import geneval, ocr, prompts
+from star_bench.cli.app import HELP, App, in_words
 from star_bench.cli.compare import compare
 from star_bench.cli.export import export, verify
 from star_bench.cli.gate import gate
@@ -30,14 +31,15 @@ from star_bench.cli.watch import PanelPairs, watch
 from star_bench.cli.wins import wins
 from star_bench.errors import Incomplete, StarBenchError, UsageError
 
-app = typer.Typer(
+app = App(
     name="star-bench",
     help="Evaluate text-to-image checkpoints: exact, seeded, resumable, complete or loudly incomplete.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings=HELP,
 )
-miniature = typer.Typer(help="The miniature: a whole text-to-image world on a laptop.", no_args_is_help=True)
+miniature = App(help="The miniature: a whole text-to-image world on a laptop.", no_args_is_help=True)
 app.add_typer(miniature, name="miniature")
 app.add_typer(geneval.app, name="geneval")
 app.add_typer(ocr.app, name="ocr")
@@ -157,7 +159,7 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 def _call() -> int:
     """Runs the command. Its exit code, after an error with one sentence on stderr."""
     try:
-        return app(standalone_mode=False) or 0  # an exit code where typer met an Exit or Ctrl-C
+        return app(prog_name="star-bench", standalone_mode=False) or 0  # an exit code where typer met an Exit or Ctrl-C
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except SystemExit as stop:
@@ -170,7 +172,9 @@ def _call() -> int:
             return error.exit_code
         if hasattr(error, "format_message"):  # click's own usage errors
             if error.format_message():  # without any word, the help was printed already
-                typer.echo(f"star-bench: {error.format_message()} (see star-bench --help)", err=True)
+                context = getattr(error, "ctx", None)
+                verb = context.command_path if context else "star-bench"
+                typer.echo(f"star-bench: {in_words(error)} (see '{verb} --help')", err=True)
             return UsageError.exit_code
         traceback.print_exc()
         typer.echo("star-bench: this is a bug in star-bench; please report it with the lines above.", err=True)

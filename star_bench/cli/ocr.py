@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from star_bench.cli.app import App
 from star_bench.cli.output import Json, print_result
 from star_bench.errors import Incomplete
 
-app = typer.Typer(help="Readers of text in pictures, and Flow-GRPO's OCR score.", no_args_is_help=True)
+app = App(help="Readers of text in pictures, and Flow-GRPO's OCR score.", no_args_is_help=True)
 
 
 @app.command()

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from star_bench.cli.app import App
 from star_bench.cli.output import Json, print_result
 
-app = typer.Typer(help="Prompt sets: fetch, verify, and look for leakage.", no_args_is_help=True)
+app = App(help="Prompt sets: fetch, verify, and look for leakage.", no_args_is_help=True)
 
 Suites = Annotated[list[str] | None, typer.Argument(metavar="[SUITE]...", help="Suites; by default all there are.")]
 Training = Annotated[bool, typer.Option("--training", help="Also the sets that models for these suites train on.")]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from star_bench.cli.app import Command
 from star_bench.cli.output import Json, print_result
 from star_bench.errors import Incomplete, UsageError
 
@@ -15,13 +15,13 @@ ALARM = 1  # as a failed gate
 PANEL = "--panel"
 
 
-class PanelPairs(TyperCommand):
+class PanelPairs(Command):
     """Reads `--panel A B` as `--panel A --panel B`: typer has no option that takes two values and is repeatable."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         spread: list[str] = []
         for i, word in enumerate(args):
-            if i > 1 and args[i - 2] == PANEL:
+            if i > 1 and args[i - 2] == PANEL and not word.startswith("-"):
                 spread.append(PANEL)
             spread.append(word)
         return super().parse_args(ctx, spread)

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, ValidationError
 from scipy import special
 
+from star_bench.cards import wrong
 from star_bench.errors import UsageError
 from star_bench.files import to_json, write_atomically
 from star_bench.reporting.chart import Chart, Line
@@ -156,9 +157,7 @@ def read_training(folder: Path) -> TrainingRun:
 
 
 def _said(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"is broken ({where + ': ' if where else ''}{first['msg']})"
+    return f"is broken ({': '.join(filter(None, wrong(error)))})"
 
 
 def _told_apart(runs: Sequence[TrainingRun]) -> list[TrainingRun]:

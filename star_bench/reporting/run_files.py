@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
+from star_bench.cards import wrong
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Status
 from star_bench.json_files import read_json as parse_file
@@ -251,10 +252,9 @@ def check_record(model: type[Entry], data: Any, where: str) -> Entry:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the record"
+        key, words = wrong(error)
         raise Refused(
-            f"{where}: {key}: {first['msg']}", "score the run again with this version of star-bench"
+            f"{where}: {key or 'the record'}: {words}", "score the run again with this version of star-bench"
         ) from None
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from star_bench.cards import wrong
 from star_bench.errors import Refused, UsageError
 from star_bench.json_files import read_json
 from star_bench.protocol import Protocol, digest_of
@@ -66,9 +67,8 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise UsageError(f"{path} is not there", "give the directory of a run, as 'star-bench run' names it") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the record"
-        raise Refused(f"{path}: {key}: {first['msg']}", "score the run again with this version") from None
+        key, words = wrong(error)
+        raise Refused(f"{path}: {key or 'the record'}: {words}", "score the run again with this version") from None
     except ValueError as error:  # text that no file can hold, of which there is no digest
         raise Refused(f"{path} can't be read ({error})", "restore it, or score the run again") from None
     if digest != manifest.digest:

@@ -322,8 +322,9 @@ def _change(data: dict[str, Any], change: str) -> None:
         raise UsageError(f"--set {change!r} is no change", "write it as section.key=value")
     try:
         value = parse_yaml(text)
-    except (yaml.YAMLError, ValueError):
-        raise UsageError(f"--set {key}: {text!r} is no YAML value", "quote it") from None
+    except (yaml.YAMLError, ValueError) as error:
+        problem = getattr(error, "problem", None) or error
+        raise UsageError(f"--set {key}: {text!r} is no YAML value ({problem})", "quote or mend it") from None
     *sections, last = key.split(".")
     place = data
     for section in sections:

@@ -94,7 +94,7 @@ KITE = {"class": "kite", "count": 1}
     ("line", "says"),
     [
         ("{", "invalid JSON"),
-        (json.dumps({"tag": "counting", "prompt": "x"}), "include: field required"),
+        (json.dumps({"tag": "counting", "prompt": "x"}), "include: it is missing"),
         (json.dumps({**CUPS, "include": [{"class": "cup", "count": 0}]}), "include.0.count"),
         (json.dumps({**CUPS, "include": [{**KITE, "color": None}]}), "include.0.color"),
         (json.dumps(counting_row("dog", 2)), "class 'dog'"),

@@ -76,7 +76,7 @@ def test_what_is_no_training_run_is_refused(make: Make, tmp_path: Path) -> None:
         read_training(make(rows=[]))
     card = make(seed=1) / "card.json"
     card.write_text('{"recipe": "star"}')
-    with pytest.raises(UsageError, match=r"card\.json is broken \(seed: Field required"):
+    with pytest.raises(UsageError, match=r"card\.json is broken \(seed: it is missing"):
         read_training(card.parent)
     with pytest.raises(UsageError, match="no training run to draw"):
         write_curves([], tmp_path)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from star_bench.cards import wrong
 from star_bench.errors import UsageError
 from star_bench.evaluators.geneval.prompts import RELATIONS, TAGS, Vocabulary
 from star_bench.json_files import read_objects
@@ -66,10 +67,7 @@ def parse(model: type[Model], text: str, where: str, remedy: str) -> Model:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ": ".join(filter(None, (where, ".".join(str(part) for part in first["loc"]))))
-        message = first["msg"].removeprefix("Value error, ").replace(" at line 1 column ", " at column ")
-        raise UsageError(f"{place}: {message[0].lower()}{message[1:]}", remedy) from None
+        raise UsageError(": ".join(filter(None, (where, *wrong(error)))), remedy) from None
 
 
 def prompt_rows(path: Path) -> Iterator[tuple[int, PromptRow, dict[str, Any]]]:

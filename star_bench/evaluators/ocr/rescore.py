@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from star_bench.cards import wrong
 from star_bench.errors import UsageError
 from star_bench.evaluators.ocr.rule import accuracy, distance, target_of
 from star_bench.json_files import read_objects
@@ -49,9 +50,7 @@ def _readings(path: Path) -> Iterator[tuple[str, list[str]]]:
             row = _Row.model_validate_json(line.text)
             yield target_of(row.prompt), row.read
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            problem = f"{key + ': ' if key else ''}{first['msg'][0].lower()}{first['msg'][1:]}"
-            raise UsageError(f"{line.where}: {problem}", "mend that line") from None
+            problem = ": ".join(filter(None, (line.where, *wrong(error))))
+            raise UsageError(problem, "mend that line") from None
         except ValueError as error:
             raise UsageError(f"{line.where}: the prompt {error}", "mend that line") from None

@@ -89,11 +89,11 @@ def test_metadata_and_details_survive(
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"correct": 1}, "correct: input should be a valid boolean"),
-        ({"correct": "true"}, "correct: input should be a valid boolean"),
-        ({"reason": None}, "reason: input should be a valid string"),
-        ({"metadata": METADATA}, "metadata: input should be a valid string"),
-        ({"details": DETAILS}, "details: input should be a valid string"),
+        ({"correct": 1}, "neither true nor false"),
+        ({"correct": "true"}, "neither true nor false"),
+        ({"reason": None}, "reason: nothing is no text"),
+        ({"metadata": METADATA}, "is no text"),
+        ({"details": DETAILS}, "is no text"),
         ({"tag": "position"}, "tag and prompt are not its metadata's"),
         ({"prompt": "a dog"}, "tag and prompt are not its metadata's"),
         ({"metadata": "{"}, "metadata: invalid JSON"),
@@ -128,7 +128,7 @@ def test_a_broken_column_is_named_with_its_line(tmp_path: Path, changes: dict[st
 def test_a_missing_column_is_named(tmp_path: Path, name: str) -> None:
     row = columns()
     del row[name]
-    with pytest.raises(UsageError, match=f"line 1: {name}: field required"):
+    with pytest.raises(UsageError, match=f"line 1: {name}: it is missing"):
         read_results(written(tmp_path, json.dumps(row)))
 
 
