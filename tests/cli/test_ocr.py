@@ -29,7 +29,7 @@ def cli(tmp_path: Path) -> Cli:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=280,
             check=False,
         )
 

@@ -319,7 +319,7 @@ def test_a_folder_of_odd_pictures_is_counted_and_never_scored_zero(tmp_path: Pat
     (folder / "0_93.png").symlink_to(tmp_path / "nothing")
     bad, good = len(contents) + 4, len(readable())
     words = ("run", "--images", str(folder), "--suite", "ocr-miniature", "--limit", "1", "--samples", str(bad + good))
-    done = call(tmp_path, *words, "--json", timeout=120)
+    done = call(tmp_path, *words, "--json", timeout=280)
     failures = []
     if done.returncode != Incomplete.exit_code or "Traceback" in done.stderr:
         failures.append(f"exit {done.returncode}: {done.stderr[-500:]}")
@@ -364,7 +364,7 @@ def test_hostile_prompts_stay_text_in_files_and_on_the_terminal(tmp_path: Path) 
     text = re.sub(r"(?m)^(\s*)(sha256|limit|repeats):.*\n", "", (card / "card.yaml").read_text())
     (card / "card.yaml").write_text(text)
     words = ("run", "--model", "miniature", "--suite", str(card / "card.yaml"), "--steps", "1", "--samples", "1")
-    done = call(tmp_path, *words, timeout=120)
+    done = call(tmp_path, *words, timeout=280)
     said = done.stdout + done.stderr
     failures = []
     if done.returncode not in (0, 3) or "Traceback" in said:

@@ -28,7 +28,7 @@ def _stop(folder: Path, how: signal.Signals, rng: random.Random, *, longest: flo
             time.sleep(0.01)
         time.sleep(rng.uniform(0, longest))
         child.send_signal(how)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate(timeout=280)
         return child.returncode, said
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import PIL.Image
 import pytest
 import torch
 import yaml
+from audit import heard
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,6 +31,7 @@ from star_bench.miniature.scenes import SMALL, draw_row
 from star_bench.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 from star_bench.weights import WEIGHTS_VARIABLE, WeightsReference
 
+CLOSED = ("127.0.0.1", 9)
 MINIATURE_CLIP = MINIATURE_FOLDER / "clip"
 TINY = "star-bench-tiny-quickgelu"
 TINY_CONFIG = {
@@ -51,7 +52,7 @@ def weights_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A machine whose way out is closed."""
     for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name, "http://{}:{}".format(*CLOSED))
     monkeypatch.setenv("STAR_BENCH_CACHE", str(tmp_path / "cache"))
     urllib.request.install_opener(None)  # it keeps the proxies that it found first
     yield
@@ -92,14 +93,20 @@ def test_a_checkpoint_that_is_refused_is_not_put_there(
 
 @pytest.mark.usefixtures("nowhere")
 def test_without_a_way_out_it_is_said_at_once_what_to_do_instead(tmp_path: Path) -> None:
-    start = time.monotonic()
-    with pytest.raises(MissingWeights, match=r"743b7d99\.pth can't be reached: .*'--weights PATH'"):
+    with (
+        heard("socket.connect") as asked,
+        pytest.raises(MissingWeights, match=r"743b7d99\.pth can't be reached: .*'--weights PATH'"),
+    ):
         fetch_detector(lambda here, total: None)
-    with pytest.raises(
-        MissingWeights, match=r"can't be reached: .*open_clip_model\.safetensors .*'--color-weights PATH'"
+    assert [place for _, place in asked] == [CLOSED], "after one knock"
+    with (
+        heard("socket.connect") as asked,
+        pytest.raises(
+            MissingWeights, match=r"can't be reached: .*open_clip_model\.safetensors .*'--color-weights PATH'"
+        ),
     ):
         fetch_color_judge()
-    assert time.monotonic() - start < 4
+    assert [place for _, place in asked] == [CLOSED]
     assert not list(tmp_path.rglob("*"))
 
 

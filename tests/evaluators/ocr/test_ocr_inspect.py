@@ -22,7 +22,7 @@ def test_what_could_not_be_read_is_said_after_the_rest(tmp_path, odd_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(odd_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=280,
     )
     assert done.returncode == Incomplete.exit_code
     assert json.loads(done.stdout) == [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from audit import heard
 
 from star_bench import suites
 from star_bench.errors import MissingWeights, UsageError
@@ -206,14 +206,13 @@ def test_wrong_judge_settings_are_named(judges, says):
         Preference(card("preference-miniature", **judges))
 
 
-def test_missing_weights_are_told_quickly_and_without_torch(tmp_path):
-    """In a fresh process, as a user meets it: one sentence, exit code 4, under two seconds, nothing heavy imported."""
+def test_missing_weights_are_told_without_torch(tmp_path):
+    """In a fresh process, as a user meets it: one sentence, exit code 4, nothing heavy imported."""
     code = (
-        "import sys, time; from star_bench import suites; from star_bench.errors import MissingWeights\n"
+        "import sys; from star_bench import suites; from star_bench.errors import MissingWeights\n"
         "from star_bench.evaluators.pickscore.evaluator import Preference\n"
-        "start = time.monotonic()\n"
         "try: Preference(suites.load('pickscore')).judges()\n"
-        "except MissingWeights as e: print(time.monotonic() - start, 'torch' in sys.modules, e.exit_code, e, sep='|')"
+        "except MissingWeights as e: print('torch' in sys.modules, e.exit_code, e, sep='|')"
     )
     folders = {
         "HF_HOME": str(tmp_path),
@@ -227,8 +226,7 @@ def test_missing_weights_are_told_quickly_and_without_torch(tmp_path):
         check=True,
         env=folders,
     )
-    seconds, torch_there, exit_code, sentence = done.stdout.strip().split("|")
-    assert float(seconds) < 2
+    torch_there, exit_code, sentence = done.stdout.strip().split("|")
     assert (torch_there, exit_code) == ("False", "4")
     assert sentence.startswith(f"PickScore needs config.json of {PICKSCORE}, which is not on this machine: run 'hf")
 
@@ -237,10 +235,9 @@ def test_a_missing_open_clip_folder(tmp_path):
     lost = Preference(card("preference-miniature", weights={"path": str(tmp_path / "gone")}))
     assert lost.metric.version == "not installed"
     for ask in (lost.judges, lambda: lost.score(IMAGES, PROMPTS)):
-        start = time.monotonic()
-        with pytest.raises(MissingWeights):
+        with heard("socket.connect") as asked, heard("socket.getaddrinfo") as looked_up, pytest.raises(MissingWeights):
             ask()
-        assert time.monotonic() - start < 2
+        assert asked == looked_up == []
 
 
 def test_shipped_prompts_and_canary_are_what_the_code_writes():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import yaml
+from audit import opened
 
 from star_bench import prompt_files, suites
 from star_bench.errors import MissingWeights, Refused, UsageError
@@ -179,19 +179,17 @@ def test_wrong_cards_are_explained(judges: dict[str, Any], measures: list[dict[s
         Quality(card({**judges, "measures": measures}))
 
 
-def test_missing_weights_are_told_quickly_and_without_torch(tmp_path: Path) -> None:
+def test_missing_weights_are_told_without_torch(tmp_path: Path) -> None:
     """In a fresh process, as a user meets it: one sentence with the command, exit code 4, nothing heavy imported."""
     code = (
-        "import sys, time; from star_bench import suites; from star_bench.errors import MissingWeights\n"
+        "import sys; from star_bench import suites; from star_bench.errors import MissingWeights\n"
         "from star_bench.evaluators.quality.evaluator import Quality\n"
-        "start = time.monotonic()\n"
         "try: Quality(suites.load('quality')).judges()\n"
-        "except MissingWeights as e: print(time.monotonic() - start, 'torch' in sys.modules, e.exit_code, e, sep='|')"
+        "except MissingWeights as e: print('torch' in sys.modules, e.exit_code, e, sep='|')"
     )
     variables = {"STAR_BENCH_WEIGHTS_DIR": str(tmp_path), "PATH": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=variables)
-    seconds, torch_there, exit_code, sentence = done.stdout.strip().split("|")
-    assert float(seconds) < 2
+    torch_there, exit_code, sentence = done.stdout.strip().split("|")
     assert (torch_there, exit_code) == ("False", "4")
     assert "OpenAI's CLIP ViT-L/14 are not on this machine: run 'star-bench geneval fetch --only color'" in sentence
 
@@ -203,10 +201,12 @@ def test_all_weights_are_looked_for_before_any_is_read(judges: dict[str, Any], h
     judges["measures"][2]["weights"]["fetch"] = "hf download x --local-dir {folder}"
     panel = Quality(card(judges))
     assert panel.metric.version == "not installed"
-    start = time.monotonic()
-    with pytest.raises(MissingWeights, match=f"run 'hf download x --local-dir {hps_folder}', or put"):
+    with (
+        opened(path.parents[1]) as read,
+        pytest.raises(MissingWeights, match=f"run 'hf download x --local-dir {hps_folder}', or put"),
+    ):
         panel.judges()
-    assert time.monotonic() - start < 2
+    assert read == []
     assert not vars(panel).get("_digests")
 
 
