@@ -32,7 +32,7 @@ def read_tokenizer(path: Path, most: int) -> Tokenizer:
 
 def cut_by(reader: str, tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> Cut:
     """What a tokenizer that `read_tokenizer` made cuts."""
-    most: int = tokenizer.truncation["max_length"]
+    most: int = tokenizer.truncation["max_length"]  # type: ignore[index] # what read_tokenizer has set
     return Cut(reader, most, [prompt.id for prompt in prompts if tokenizer.encode(prompt.text).overflowing])
 
 

@@ -163,7 +163,7 @@ class EmaSettings(Strict):
     decay: Decay = 0.9
     """At most, from (1 + t) / (10 + t) on, t counted in updates. Flow-GRPO: 0.9."""
     every: int = Field(default=8, ge=1)
-    """Updates between two averagings. Flow-GRPO: 8, but at another cadence. Its loop (scripts/train_sd3.py) calls the average
+    """Updates between two averagings. Flow-GRPO: 8, but at another cadence. Its loop (scripts/train_sd3.py) calls it
     once per micro-batch with the number of updates so far, so where one is due it averages the same weights m times, m
     the micro-batches of an update: as once with decay ** m. Here it is once per update, whatever rollout.batch_size is."""
 
