@@ -89,11 +89,17 @@ def test_metadata_and_details_survive(
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"correct": 1}, "neither true nor false"),
-        ({"correct": "true"}, "neither true nor false"),
+        ({"correct": 1}, "correct: 1 is neither true nor false"),
+        ({"correct": "true"}, "correct: 'true' is neither true nor false"),
         ({"reason": None}, "reason: nothing is no text"),
-        ({"metadata": METADATA}, "is no text"),
-        ({"details": DETAILS}, "is no text"),
+        (
+            {"metadata": METADATA},
+            "metadata: {'tag': 'counting', 'include': [{'class': 'dog', 'count':... is no text: mend",
+        ),
+        (
+            {"details": DETAILS},
+            "details: {'dog': [[1.5, 2.0, 30.25, 40.0, 0.9900000095367432], [3.... is no text: mend",
+        ),
         ({"tag": "position"}, "tag and prompt are not its metadata's"),
         ({"prompt": "a dog"}, "tag and prompt are not its metadata's"),
         ({"metadata": "{"}, "metadata: invalid JSON"),
