@@ -127,7 +127,7 @@ def test_length_classes(length, name):
     ("judges", "says"),
     [
         ({"upscal": 4}, "did you mean 'upscale'"),
-        ({"upscale": 0}, "greater than or equal to 1"),
+        ({"upscale": 0}, "upscale: 0 is below 1"),
         ({"recogniser": "rapidocrr"}, "did you mean 'rapidocr'"),
         ({"settings": {"det_limit_side": 4}}, "did you mean 'det_limit_side_len'"),
     ],

@@ -171,7 +171,7 @@ def test_the_panel_is_held_out(judges: dict[str, Any], pictures: Any) -> None:
         ([{"kind": "contrast", "name": "a", "clip": "tiny"}], "unknown key 'clip'"),
         ([{"kind": "contrast", "name": "a"}, {"kind": "sharpness", "name": "a"}], "the name 'a' stands there twice"),
         ([{"kind": "diversity", "name": "a", "clip": "tiny"}], "'a' comes first and says nothing of single images"),
-        ([], "measures: list should have at least 1 item"),
+        ([], "measures: it has 0 entries, and at least 1 are needed"),
     ],
 )
 def test_wrong_cards_are_explained(judges: dict[str, Any], measures: list[dict[str, Any]], says: str) -> None:
