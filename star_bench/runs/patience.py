@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 from star_bench.errors import UsageError
 
 VARIABLE = "STAR_BENCH_JUDGE_TIMEOUT"
-DEFAULT = 600.0  # seconds for a batch, chosen here: the slowest judge on a CPU takes some 3 s per picture
+DEFAULT = 600.0  # seconds for a picture, chosen here: the slowest judge on a CPU takes some 3 s
 
 Result = TypeVar("Result")
 
 
 def limit() -> float:
-    """Seconds that a judge has for a batch: what STAR_BENCH_JUDGE_TIMEOUT says, or 600. Raises UsageError."""
+    """Seconds that a judge has for each picture: what STAR_BENCH_JUDGE_TIMEOUT says, or 600. Raises UsageError."""
     text = os.environ.get(VARIABLE) or str(DEFAULT)
     try:
         seconds = float(text)
@@ -34,13 +34,20 @@ class Patience:
     be stopped, and may hold the accelerator. The thread is a daemon, so that the process ends without it."""
 
     def __init__(self, seconds: float) -> None:
+        """seconds: for each picture, so that no batch is too large for a judge that is well."""
         self.seconds = seconds
-        self.is_lost = False
+        self._lost_after: float | None = None
 
-    def __call__(self, work: Callable[[], Result]) -> Result:
-        """What the work returns, or raises. Raises TimeoutError, in words, where it does not come back."""
-        if self.is_lost:
-            raise TimeoutError(f"the judge did not answer within {self.seconds:g} s before")
+    def of(self, pictures: int) -> float:
+        """Seconds that work on so many pictures has."""
+        return min(self.seconds * pictures, threading.TIMEOUT_MAX)
+
+    def __call__(self, work: Callable[[], Result], pictures: int) -> Result:
+        """What the work, on so many pictures, returns or raises. Raises TimeoutError, in words, where it does not come
+        back."""
+        if self._lost_after is not None:
+            raise TimeoutError(f"the judge did not answer within {self._lost_after:g} s before")
+        seconds = self.of(pictures)
         answers: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
 
         def call() -> None:
@@ -51,10 +58,10 @@ class Patience:
 
         threading.Thread(target=call, name="judge", daemon=True).start()
         try:
-            found, error = answers.get(timeout=self.seconds)
+            found, error = answers.get(timeout=seconds)
         except queue.Empty:
-            self.is_lost = True
-            raise TimeoutError(f"the judge did not answer within {self.seconds:g} s") from None
+            self._lost_after = seconds
+            raise TimeoutError(f"the judge did not answer within {seconds:g} s") from None
         if isinstance(error, Exception | KeyboardInterrupt):
             raise error
         if error is not None:  # SystemExit, which must not end the run

@@ -60,7 +60,7 @@ def judging(evaluator: Evaluator, note: Note) -> Judge:
 
     def work(part: list[Asked]) -> list[Score]:
         pictures, prompts = [picture for _, picture in part], [prompt for prompt, _ in part]
-        return [_storable(one) for one in patience(lambda: evaluator.score(pictures, prompts))]
+        return [_storable(one) for one in patience(lambda: evaluator.score(pictures, prompts), len(part))]
 
     def judge(batch: list[Asked]) -> list[Score]:
         try:
