@@ -115,8 +115,12 @@ def run(
         typer.echo(
             f"shard: {prepared.folder}\nwhen all are done: star-bench merge {prepared.folder.parents[1]}", err=True
         )
+        copies: dict[str, Path] = {}
     else:
-        _report(prepared.folder, reports, results, as_json, mirror)
+        report = _report(prepared.folder, reports, results, as_json)
+        copies = {f"reports/{report.name}": report}
+    if mirror:
+        _copy(mirror, {name: prepared.folder, **copies} if shown.is_behind else copies)
     _check_whole(results)
 
 
@@ -141,12 +145,9 @@ def merge(
 
     with RichProgress() as bar:
         results = shards.merge(run, bar)
+    report = _report(run, reports, results, as_json)
     if mirror:
-        from star_bench.runs.mirror import Mirror
-
-        with RichProgress() as bar:
-            Mirror(mirror).push("/".join(["runs", *run.resolve().parts[-3:]]), run, bar)
-    _report(run, reports, results, as_json, mirror)
+        _copy(mirror, {"/".join(["runs", *run.resolve().parts[-3:]]): run, f"reports/{report.name}": report})
     _check_whole(results)
 
 
@@ -172,19 +173,14 @@ def pull(
     print_result([{"run": str(runs / name.removeprefix("runs/"))} for name in names], as_json=False)
 
 
-def _report(run: Path, reports: Path, results: Mapping[str, Any], as_json: bool, mirror: str | None) -> None:
+def _report(run: Path, reports: Path, results: Mapping[str, Any], as_json: bool) -> Path:
+    """Written and told; returns its folder."""
     from star_bench.reporting.run_files import read_results
     from star_bench.reporting.tables import print_table
     from star_bench.reporting.write import folder_name, write_report
 
     folder = reports / folder_name(read_results(run))
     page = write_report(run, folder)
-    if mirror:
-        from star_bench.progress import RichProgress
-        from star_bench.runs.mirror import Mirror
-
-        with RichProgress() as bar:
-            Mirror(mirror).push(f"reports/{folder.name}", folder, bar)
     if as_json:
         print_result({**results, "run": str(run), "report": str(page)}, as_json=True)
     else:
@@ -192,6 +188,18 @@ def _report(run: Path, reports: Path, results: Mapping[str, Any], as_json: bool,
 
         print_table(results, Console())
     typer.echo(f"run: {run}\nreport: {page}", err=True)
+    return folder
+
+
+def _copy(address: str, folders: Mapping[str, Path]) -> None:
+    """Writes folders to an address, each below its name there. Raises what `Mirror.push` raises."""
+    from star_bench.progress import RichProgress
+    from star_bench.runs.mirror import Mirror
+
+    mirror = Mirror(address)
+    with RichProgress() as bar:
+        for name, folder in folders.items():
+            mirror.push(name, folder, bar)
 
 
 def _check_whole(results: Mapping[str, Any]) -> None:

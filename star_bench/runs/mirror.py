@@ -6,13 +6,16 @@ new is written after, results last: a reader there never sees results without th
 
 There is no lock at an address. What another machine wrote there meanwhile is noticed before anything is written over it,
 but for the moment between looking and writing: that one machine at a time works on a run is for the one who starts them.
+
+Stores fail for moments. Each call is tried again, and a copy that can't be written is no end of the work: it is noted, in
+the run's log too, and made up for at the next time, at the end, or by the next call of the command.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +24,7 @@ from typing import Any
 from star_bench.errors import Incomplete, Refused, StarBenchError, UsageError
 from star_bench.files import sha256_of, write_atomically
 from star_bench.runs.bundle import newest
+from star_bench.runs.log import LOG, RunLog
 from star_bench.runs.progress import Progress
 from star_bench.runs.store import PICTURES, is_plain, locked
 
@@ -31,13 +35,16 @@ PICTURE = re.compile(rf"(^|/){PICTURES}")
 """Also those of a shard."""
 NOT_COPIED = ("lock",)
 EVERY = 300.0  # seconds, chosen here: what a machine that is taken away can lose
+PAUSES = (1.0, 4.0, 15.0)  # seconds before a call that failed is made again, chosen here
+FINAL = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What another try would not change."""
 
 
 class Mirror:
     """A folder at an address, of any kind that fsspec knows."""
 
-    def __init__(self, address: str) -> None:
-        """Raises UsageError for an address that nothing here can reach."""
+    def __init__(self, address: str, pauses: Sequence[float] = PAUSES) -> None:
+        """pauses: seconds before each further try. Raises UsageError for an address that nothing here can reach."""
         import fsspec
 
         try:
@@ -45,6 +52,7 @@ class Mirror:
         except (ImportError, ValueError) as error:
             raise UsageError(f"{address} can't be reached ({_line(error)})", "install what it asks for") from None
         self.address, self._root = address.rstrip("/"), str(root).rstrip("/")
+        self._pauses = tuple(pauses)
 
     def pull(self, name: str, folder: Path, bar: Progress, *, pictures: bool = True) -> int:
         """Fetches what is at `name` below the address and not in the folder; returns how many files.
@@ -78,8 +86,8 @@ class Mirror:
             new = [path for path in paths if self._is_to_push(path, known, folder)]
             for path in sorted(new, key=lambda path: (path == LAST, path in ROWS, path)):
                 target = f"{self._root}/{name}/{path}"
-                self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-                self._fs.pipe_file(target, (folder / path).read_bytes())
+                self._try(self._fs.makedirs, target.rpartition("/")[0], exist_ok=True)
+                self._try(self._fs.pipe_file, target, (folder / path).read_bytes())
         bar.note(f"{len(new)} files went to {self.address}/{name}")
         return len(new)
 
@@ -92,7 +100,7 @@ class Mirror:
     def _files(self, name: str) -> list[str]:
         base = f"{self._root}/{name}/"
         try:
-            found = self._fs.find(base)
+            found = self._try(self._fs.find, base)
         except FileNotFoundError:
             return []
         paths = [str(path).lstrip("/").removeprefix(base.lstrip("/")) for path in found]
@@ -104,7 +112,7 @@ class Mirror:
         here = folder / path
         if here.exists() and path not in ROWS:
             return False
-        content = self._fs.cat_file(f"{self._root}/{name}/{path}")
+        content = self._try(self._fs.cat_file, f"{self._root}/{name}/{path}")
         if here.exists():
             mine = here.read_bytes()
             if mine.startswith(content):
@@ -135,7 +143,7 @@ class Mirror:
 
     def _rows_there(self, name: str, path: str) -> bytes:
         try:
-            content: bytes = self._fs.cat_file(f"{self._root}/{name}/{path}")
+            content: bytes = self._try(self._fs.cat_file, f"{self._root}/{name}/{path}")
         except FileNotFoundError:
             return b""
         return content
@@ -148,6 +156,17 @@ class Mirror:
         if not path.startswith(PICTURES) or path not in known:
             return True
         return sha256_of(folder / path) != known[path]
+
+    def _try(self, call: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        """What the call returns. Each failure but the last is waited for."""
+        for pause in self._pauses:
+            try:
+                return call(*args, **more)
+            except FINAL:
+                raise
+            except Exception:  # noqa: BLE001 - each kind of store has its own
+                time.sleep(pause)
+        return call(*args, **more)
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
@@ -167,11 +186,17 @@ def _line(error: Any) -> str:
 
 
 class PushingProgress:
-    """Passes everything on, and from time to time writes to the address what is new."""
+    """Passes everything on, and from time to time writes to the address what is new. Without an address it only passes on.
 
-    def __init__(self, shown: Progress, push: Callable[[], int]) -> None:
-        self._shown, self._push = shown, push
+    A copy that can't be written is noted, and the work goes on.
+    """
+
+    def __init__(self, shown: Progress, push: Callable[[], int] | None, log: RunLog) -> None:
+        """log: has what was noted too."""
+        self._shown, self._push, self._log = shown, push, log
         self._last = time.monotonic()
+        self.is_behind = False
+        """Whether something that should be at the address is not."""
 
     def start(self, title: str, total: int, done: int) -> None:
         self._shown.start(title, total, done)
@@ -179,24 +204,48 @@ class PushingProgress:
     def advance(self, count: int) -> None:
         self._shown.advance(count)
         if time.monotonic() - self._last > EVERY:
-            self._push()
-            self._last = time.monotonic()
+            self.copy()
 
     def note(self, message: str) -> None:
         self._shown.note(message)
 
+    def copy(self) -> None:
+        """Writes to the address what is new, or notes why not. Raises Refused as `Mirror.push`."""
+        try:
+            self.catch_up()
+        except Incomplete as error:
+            said = f"{error.problem}: the copy there is behind, and the work goes on"
+            self._shown.note(said)
+            self._log.write("note", "warning", message=said)
+        self._last = time.monotonic()
+
+    def catch_up(self) -> None:
+        """Writes to the address what is new. Raises what `Mirror.push` raises."""
+        if self._push:
+            self.is_behind = True
+            self._push()
+            self.is_behind = False
+
 
 @contextmanager
-def mirrored(address: str | None, name: str, folder: Path, bar: Progress) -> Iterator[Progress]:
+def mirrored(
+    address: str | None, name: str, folder: Path, bar: Progress, pauses: Sequence[float] = PAUSES
+) -> Iterator[PushingProgress]:
     """Fetches what is at the address before, and writes what is new there every five minutes and at the end, however it
-    ends. Without an address nothing. Raises what `pull` and `push` raise, and Locked."""
+    ends. Without an address nothing.
+
+    A copy that could not be written is noted, and `is_behind` says so afterwards. Raises what `pull` raises, Refused where
+    another machine works on the run, and Locked.
+    """
+    log = RunLog(folder / LOG, bar.note)
     if address is None:
-        yield bar
+        yield PushingProgress(bar, None, log)
         return
-    mirror = Mirror(address)
+    mirror = Mirror(address, pauses)
     with locked(folder):
         mirror.pull(name, folder, bar)
+    shown = PushingProgress(bar, lambda: mirror.push(name, folder, bar), log)
     try:
-        yield PushingProgress(bar, lambda: mirror.push(name, folder, bar))
+        yield shown
     finally:
-        mirror.push(name, folder, bar)
+        shown.copy()

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.pictures import encode_png
@@ -106,6 +108,55 @@ def test_what_another_machine_wrote_meanwhile_is_not_written_over(address: str, 
         both_at_work()
     assert at(address)[f"{NAME}/samples.jsonl"] == (tmp_path / "other/samples.jsonl").read_bytes()
     assert len((tmp_path / "here/samples.jsonl").read_text().splitlines()) == 2, "what is here stays"
+
+
+class Unsteady(MemoryFileSystem):
+    """A store that answers 503 to the next `failures` writes."""
+
+    protocol = "unsteady"
+    failures = 0
+
+    def pipe_file(self, path: str, value: bytes, **more: Any) -> None:
+        if Unsteady.failures:
+            Unsteady.failures -= 1
+            raise OSError("503 Service Unavailable")
+        super().pipe_file(path, value, **more)
+
+
+@pytest.fixture
+def unsteady() -> Iterator[str]:
+    fsspec.register_implementation("unsteady", Unsteady, clobber=True)
+    yield f"unsteady://bucket-{uuid.uuid4().hex}"
+    Unsteady.failures = 0
+
+
+def test_an_upload_that_fails_for_a_moment_is_tried_again(unsteady: str, tmp_path: Path) -> None:
+    Unsteady.failures = 2
+    assert Mirror(unsteady, pauses=(0, 0)).push(NAME, stored(tmp_path, 1), Silent()) == 3
+    assert Unsteady.failures == 0
+
+
+def test_an_upload_that_fails_every_time_is_noted_and_made_up_for(
+    unsteady: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("star_bench.runs.mirror.EVERY", -1)
+    with mirrored(unsteady, NAME, tmp_path, Silent(), pauses=(0, 0)) as bar:
+        stored(tmp_path, 1)
+        Unsteady.failures = 3
+        bar.advance(1)
+        assert bar.is_behind
+        stored(tmp_path, 2)
+        bar.advance(1)
+        assert not bar.is_behind and f"{NAME}/images/00000/1.png" in at(unsteady)
+        Unsteady.failures = 3
+    assert bar.is_behind, "the last one failed, and the work has its end all the same"
+    said = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(row["level"], row["message"]) for row in said] == [
+        ("warning", f"{unsteady} failed (503 Service Unavailable): the copy there is behind, and the work goes on")
+    ] * 2
+    with mirrored(unsteady, NAME, tmp_path, Silent(), pauses=()) as bar:
+        pass
+    assert not bar.is_behind and (tmp_path / "samples.jsonl").read_bytes() == at(unsteady)[f"{NAME}/samples.jsonl"]
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "images/../../outside.txt", "a:b", "line\nbreak"])
