@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.speed import generation, growth, training
 from benchmarks.speed.__main__ import RESULTS, goals, summary
@@ -16,6 +18,19 @@ def test_generation_agrees_with_plain_loops() -> None:
     assert max(result["miniature"]["largest difference of a pixel, of 255"].values()) <= 1
     assert set(result["miniature"]["plain loop / star-bench"]) == {"per prompt", "batched"}
     assert "Generation: speed on CPU" in generation.to_markdown(result)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_plain_loops_decode_half_latents_in_float32_as_a_run_does(dtype: str, tmp_path: Path) -> None:
+    ways = generation.Miniature("cpu", tmp_path, 2, dtype)
+    assert ways.pipe.transformer.dtype == getattr(torch, dtype) and ways.pipe.vae.dtype == torch.float32
+    assert max(ways.apart().values()) <= 1
+
+
+@pytest.mark.gpu
+def test_generation_agrees_with_plain_loops_on_a_gpu() -> None:
+    result = generation.miniature("cuda", 1, 2)
+    assert set(result["plain loop / star-bench"]) == {"per prompt", "batched"}
 
 
 @pytest.mark.slow
