@@ -22,6 +22,7 @@ FOLDER = Path(__file__).parent / "recipes"
 AllocationKind = Literal["uniform", "all-ones", "star", "shuffled", "all-tokens", "time-averaged", "joint", "oracle"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Block = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What torch takes for a seed."""
 
@@ -105,7 +106,7 @@ class AllocationSettings(Strict):
 
     kind: AllocationKind
     """uniform is scalar Flow-GRPO; the others have a local ratio, and all but star are its controls."""
-    blocks: tuple[int, ...] = (9,)
+    blocks: tuple[Block, ...] = (9,)
     """Joint blocks whose attention is read, from 0. SD3 and SD3.5 localise best in 9 (Seg4Diff, NeurIPS 2025)."""
     tokens: Literal["clip", "t5", "both"] = "both"
     """Chosen here: a word is marked in both parts of the text."""
