@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from star_bench.evaluators.base import Aggregate, Evaluator, Metric, Prompt, Score
+from star_bench.evaluators.base import Aggregate, Cut, Evaluator, Metric, Prompt, Score
 from star_bench.evaluators.geneval.prompts import TAGS
 from star_bench.miniature.scenes import SMALL, random_scene
 from star_bench.pictures import encode_png
@@ -170,6 +170,9 @@ class Brightness(Evaluator):
 
     def prompts(self) -> list[Prompt]:
         return []
+
+    def cuts(self, prompts: Sequence[Prompt]) -> list[Cut]:
+        return []  # it looks at pictures only
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Score]:
         return [Score(float(image.mean() / 255), detail={"contrast": float(image.std() / 255)}) for image in images]
