@@ -65,4 +65,4 @@ def gate(
     if found.verdict is gates.Verdict.FAILED:
         raise GateFailed(found.sentence, "look at 'star-bench compare' for which pictures changed")
     if found.verdict is gates.Verdict.INCOMPLETE:
-        raise Incomplete(found.sentence, "give the same 'star-bench run' again to make it whole")
+        raise Incomplete(found.sentence, found.remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -9,10 +10,10 @@ from typing import Any, Literal
 
 from star_bench.errors import Refused, UsageError
 from star_bench.reporting.aggregate_values import values_of
-from star_bench.reporting.comparison.comparable import Part
+from star_bench.reporting.comparison.comparable import REMEDIES, Part, waived
 from star_bench.reporting.comparison.compare import Comparison, compare
 from star_bench.reporting.numbers import number, signed
-from star_bench.reporting.run_files import PublishedEntry, RunFiles
+from star_bench.reporting.run_files import PublishedEntry, Results, RunFiles
 from star_bench.reporting.tables import licence_marks, shortcomings
 from star_bench.statistics import bootstrap, gate, multiple, paired
 from star_bench.statistics.bootstrap import Estimate, PromptValues, estimate, spread
@@ -67,6 +68,13 @@ class Gate:
         if self.incomplete or not self.checks or any(check.passed is None for check in self.checks):
             return Verdict.INCOMPLETE
         return Verdict.PASSED if all(check.passed for check in self.checks) else Verdict.FAILED
+
+    @property
+    def remedy(self) -> str:
+        """What makes a verdict possible, where there is none."""
+        if self.incomplete:
+            return REMEDIES[Part.COMPLETENESS]
+        return "run both with more prompts (without --limit, or with a larger one), until every tag has two"
 
     @property
     def methods(self) -> dict[str, str]:
@@ -139,15 +147,18 @@ def against_run(
 ) -> Gate:
     """The headline, and with `each_tag` every tag, against a run of the same suite.
 
-    Raises UsageError for a margin that the rule can't use, and Refused for runs that can't be compared, unless `allow`
-    names the reason; a missing score makes the gate incomplete instead.
+    Raises UsageError for a margin that the rule can't use or the metric can't lose, and Refused for runs that can't be
+    compared, unless `allow` names the reason; a missing score makes the gate incomplete instead.
     """
-    _check_margin(rule, margin)
+    _check_margin(rule, margin, run.results, baseline.results.aggregates[0].value)
     found = compare(baseline, run, [*allow, Part.COMPLETENESS])
     lost = [each for each in found.waived if each.part is Part.COMPLETENESS]
-    incomplete = "; ".join(each.words for each in lost if each.part not in allow and each.field not in allow)
+    kept = [each for each in lost if not waived(each, allow)]
+    incomplete = "; ".join(each.words for each in kept)
     checks = [] if incomplete else _paired_checks(found, rule, margin, each_tag)
-    return _gate(run, baseline.results.model.name, rule, margin, checks, incomplete, found.notices)
+    # What nobody allowed was not waived: it is the verdict.
+    notices = replace(found, waived=tuple(each for each in found.waived if each not in kept)).notices
+    return _gate(run, baseline.results.model.name, rule, margin, checks, incomplete, notices)
 
 
 def against_published(
@@ -158,8 +169,8 @@ def against_published(
     A printed number has no interval, so only this run's chance is reckoned with. Raises UsageError as `against_run`, and
     for a subset of the suite's prompts, whose number is not the same.
     """
-    _check_margin(rule, margin)
     results = run.results
+    _check_margin(rule, margin, results, entry.value)
     if results.subset:
         raise UsageError(
             f"{run.folder} has {results.subset.limit} of {results.subset.of} prompts, and {entry.source} had all",
@@ -177,10 +188,25 @@ def against_published(
     return _gate(run, f"{entry.model} as published", rule, margin, checks, incomplete, notices)
 
 
-def _check_margin(rule: Rule, margin: float) -> None:
-    if margin < 0 or (rule is Rule.NON_INFERIOR and margin == 0):
+def _check_margin(rule: Rule, margin: float, results: Results, baseline: float | None) -> None:
+    """Raises UsageError for a margin with which nothing could fail, or by the rule nothing pass."""
+    low, high = results.metric.range
+    unit = results.metric.unit
+    if not math.isfinite(margin) or margin < 0 or (rule is Rule.NON_INFERIOR and margin == 0):
         least = "above 0, since no run can show that there is no worsening at all" if margin == 0 else "0 or more"
         raise UsageError(f"{rule.value} can't be judged with a margin of {margin:g}", f"give a --margin {least}")
+    if low is not None and high is not None and margin >= high - low:
+        raise UsageError(
+            f"no run can be worse by {margin:g}, since {results.metric.name} goes from {low:g} to {high:g}, so that a "
+            "gate with this margin stops nothing",
+            f"give the --margin in the metric's unit ({unit}): two per cent of that range are {(high - low) / 50:g}",
+        )
+    if low is not None and baseline is not None and low < baseline <= low + margin:
+        raise UsageError(
+            f"no run can be worse by {margin:g} than a baseline of {baseline:.4g}, since {results.metric.name} starts at "
+            f"{low:g}, so that a gate with this margin stops nothing",
+            f"give a --margin below {baseline - low:.4g}",
+        )
 
 
 def _gate(

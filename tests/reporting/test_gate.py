@@ -68,6 +68,35 @@ def test_non_inferiority_has_to_be_shown(gated: Callable[..., Gate]) -> None:
         gated(0.0, margin=-1)
 
 
+@pytest.mark.parametrize("rule", list(Rule))
+@pytest.mark.parametrize(
+    ("margin", "says"),
+    [
+        (float("nan"), "with a margin of nan"),
+        (float("inf"), "with a margin of inf"),
+        (
+            1.0,
+            r"no run can be worse by 1, since Brightness goes from 0 to 1.*unit \(share of white\): two per cent .* 0.02",
+        ),
+        (2.0, "no run can be worse by 2, since Brightness goes from 0 to 1"),
+        (0.46, r"no run can be worse by 0.46 than a baseline of 0.4\d+, since .* give a --margin below 0.4"),
+    ],
+)
+def test_a_margin_that_can_not_be_lost_is_refused(
+    made: Made, kinds: dict[str, Any], rule: Rule, margin: float, says: str
+) -> None:
+    before = read_run(made(HARD, kind=kinds["tagged"], tags=2))
+    with pytest.raises(UsageError, match=says):
+        against_run(before, before, rule=rule, margin=margin)
+    with pytest.raises(UsageError, match=says):
+        against_published(before, PRINTED, rule=rule, margin=margin)
+
+
+def test_a_metric_without_bounds_takes_any_finite_margin(made: Made, kinds: dict[str, Any]) -> None:
+    before = read_run(made(HARD, kind=kinds["panel"]))
+    assert against_run(before, before, rule=Rule.NON_INFERIOR, margin=5.0).verdict is Verdict.PASSED
+
+
 def test_a_tag_that_fell_is_found_where_every_tag_is_checked(gated: Callable[..., Gate]) -> None:
     """Tag 1 falls and tag 0 rises by as much."""
     by = np.where(np.arange(24) % 2, -0.05, 0.05)[:, None]
@@ -93,6 +122,7 @@ def test_one_prompt_of_a_tag_decides_nothing(gated: Callable[..., Gate]) -> None
     found = gated(-0.05, tags=23)
     assert found.verdict is Verdict.INCOMPLETE
     assert "a tag has a single prompt" in found.sentence
+    assert found.remedy.startswith("run both with more prompts (without --limit")
 
 
 def test_other_settings_are_refused_unless_allowed_and_then_said(made: Made, kinds: dict[str, Any]) -> None:
@@ -181,6 +211,11 @@ def test_the_exit_code_is_the_verdict(
     assert summary.read_text().startswith("### ❌") and ElementTree.parse(xml)
     assert call("gate", str(worse), "--baseline", "published") == 2
     assert call("gate", str(tmp_path), "--baseline", str(before)) == 2
+    unwritten = tmp_path / "unwritten.md"
+    for margin in ("nan", "inf", "2", "-1"):
+        said = ("--baseline", str(before), "--margin", margin, "--summary", str(unwritten), "--json")
+        assert call("gate", str(worse), *said) == 2
+    assert not unwritten.exists()
 
 
 def failing_at(kind: Any, prompts: set[str]) -> Any:
@@ -202,7 +237,9 @@ def test_no_results_and_a_missing_score_never_pass(
     nothing = made(HARD, kind=failing_at(kinds["tagged"], {f"{i:05d}" for i in range(24)}), tags=2, model="nothing")
     xml = tmp_path / "gate.xml"
     assert call("gate", str(better), "--baseline", str(before), "--junit", str(xml)) == 3
-    assert "INCOMPLETE" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "INCOMPLETE" in err and "give the same 'star-bench run' again" in err
+    assert "WAIVED" not in xml.read_text()
     assert ElementTree.parse(xml).getroot().get("errors") == "1"
     assert call("gate", str(better), "--baseline", str(before), "--allow", "completeness") == 0
     assert call("gate", str(nothing), "--baseline", str(before)) == 3
