@@ -10,7 +10,7 @@ import typer
 
 from star_bench.cli.output import Device, Json, Reports, local_path, print_result
 from star_bench.cli.prompts import PromptsDir
-from star_bench.errors import UsageError
+from star_bench.errors import Incomplete, UsageError
 
 
 def train(
@@ -85,6 +85,13 @@ def train(
     page = write_curves([folder], reports / f"training-{folder.name}")
     if as_json:
         print_result({**card, "out": str(folder), "report": str(page)}, as_json=True)
+    for notice in card["notices"]:
+        typer.echo(notice["text"], err=True)
+    if card["epochs_without_update"] == chosen.epochs:
+        raise Incomplete(
+            f"no update was made in any of {chosen.epochs} epochs, so what is in {folder} is the base model",
+            "reward something in which a prompt's pictures differ, or draw larger groups",
+        )
     typer.echo(f"trained: {folder}\nreport: {page}\nnext: star-bench run --model {folder} --suite ...", err=True)
 
 

@@ -37,12 +37,17 @@ Curve = dict[int, float | None]
 """Epoch -> value, in order of epochs; None where the trainer had no value."""
 
 
+class _Notice(BaseModel):
+    text: str
+
+
 class _Card(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     recipe: str
     seed: int
     settings: dict[str, Any] = {}
+    notices: list[_Notice] = []
 
 
 class _Row(BaseModel):
@@ -62,6 +67,8 @@ class TrainingRun:
     seed: int
     settings: dict[str, Any]
     metrics: dict[str, Curve]
+    notices: tuple[str, ...] = ()
+    """What a reader must know beside the numbers."""
 
     @property
     def last_epoch(self) -> int:
@@ -153,7 +160,8 @@ def read_training(folder: Path) -> TrainingRun:
     if not metrics:
         raise UsageError(f"{folder / 'metrics.jsonl'} holds no number yet", "wait for the first epoch to end")
     in_order = {name: dict(sorted(curve.items())) for name, curve in metrics.items()}
-    return TrainingRun(folder, card.recipe, card.seed, card.settings, in_order)
+    notices = tuple(notice.text for notice in card.notices)
+    return TrainingRun(folder, card.recipe, card.seed, card.settings, in_order, notices)
 
 
 def _said(error: ValidationError) -> str:

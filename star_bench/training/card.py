@@ -9,6 +9,7 @@ from typing import Any
 from star_bench import licences
 from star_bench.checkpoints import Checkpoint
 from star_bench.model_files import LocalCheckpoint
+from star_bench.runs.notices import Notice, plain
 from star_bench.runs.run import environment
 from star_bench.training.recipe import Recipe
 from star_bench.training.rewards import Rewards
@@ -25,10 +26,13 @@ def make_card(
     *,
     rows: Sequence[dict[str, Any]],
     failed: int,
+    untaught: int,
+    sessions: Sequence[dict[str, Any]],
     processes: int,
     device: str,
 ) -> dict[str, Any]:
-    """Plain data. rows: the lines of metrics.jsonl. failed: rollouts without a reward, in all epochs."""
+    """Plain data. rows: the lines of metrics.jsonl. failed: rollouts without a reward, in all epochs. untaught: epochs
+    without an update. sessions: from which epoch on, with which settings of those that may change."""
     evaluated = [row for row in rows if any(key.startswith("eval/") for key in row)]
     sources = [
         {
@@ -59,8 +63,18 @@ def make_card(
         "processes": processes,
         "rewards": sources,
         "rollouts_without_reward": failed,
+        "epochs_without_update": untaught,
+        "notices": plain(_notices(recipe, untaught)),
+        "sessions": list(sessions),
         "first": evaluated[0] if evaluated else None,
         "last": evaluated[-1] if evaluated else None,
         "environment": environment(device),
         "licences": [dataclasses.asdict(part) for part in licences.of_checkpoint(checkpoint)],
     }
+
+
+def _notices(recipe: Recipe, untaught: int) -> list[Notice]:
+    if not untaught:
+        return []
+    said = f"NOTHING LEARNED: nothing was learned in {untaught} of {recipe.epochs} epochs"
+    return [Notice("nothing_learned", said)]

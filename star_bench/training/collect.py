@@ -26,11 +26,13 @@ SHUFFLE = "shuffle"
 @dataclass
 class Collection:
     """rewards: (N,) float64 of this process's rollouts in their order, NaN where there is none. kept: by group, those that
-    can teach something. unlocated: rollouts in whose pictures the judge found nothing for an oracle map."""
+    can teach something. unlocated: rollouts in whose pictures the judge found nothing for an oracle map. broken: rollouts
+    whose latents are not finite: the model is dead."""
 
     rewards: Tensor
     kept: list[Kept] = field(default_factory=list)
     unlocated: int = 0
+    broken: int = 0
     largest_weight: float = 1.0
 
 
@@ -81,6 +83,7 @@ class Collector:
         for start in range(0, len(rollouts), self.rollout.batch_size):
             batch = rollouts[start : start + self.rollout.batch_size]
             trajectory = self._draw(schedule, batch, seed)
+            out.broken += int((~trajectory.final[: len(batch)].isfinite().flatten(1).all(1)).sum())
             images = [to_uint8(image) for image in self.actor.sampler.decode(trajectory.final[: len(batch)])]
             questions = [suite_of[rollout.group] for rollout in batch]
             waiting.append((start, batch, trajectory, self.rewards.start(images, questions, note)))

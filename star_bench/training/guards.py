@@ -26,6 +26,15 @@ def check_update(settings: GuardSettings, *, loss: float, grad_norm: float, log_
         )
 
 
+def check_model(*, broken: int) -> None:
+    """broken: how many of the model's outputs are not finite. To be called before its weights are saved. Raises
+    Diverged."""
+    if broken:
+        raise Diverged(
+            "what the model gives is no longer finite after its last update", "lower optimiser.learning_rate"
+        )
+
+
 def check_epoch(settings: GuardSettings, *, kl: float, rewards: Sequence[float]) -> None:
     """rewards: the mean reward of every epoch so far. Raises Diverged."""
     if kl > settings.kl:

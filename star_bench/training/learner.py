@@ -66,6 +66,8 @@ class Learner:
             of_mine = advantages[[one.number for one in mine]]
             reports.append(self._updater.step(schedule, mine, of_mine, total=len(chosen)))
             self.ema.update()
+        if reports:
+            self._updater.check_alive()
         return reports
 
     def tensors(self) -> dict[str, Tensor]:

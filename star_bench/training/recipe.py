@@ -270,10 +270,21 @@ class Recipe(Strict):
     def digest(self) -> str:
         """Of everything that can change the outcome: a run goes on only under the recipe that it was begun with.
 
-        The number of epochs, evaluation, masks, guards and how often is saved may change: they alter no update.
+        The number of epochs, evaluation, masks, guards and how often is saved may change: they alter no update. So may
+        `costs`, which change no mathematics.
         """
-        free = {"epochs", "evaluation", "masks", "guards", "save_every", "title", "note"}
-        return digest_of(self.model_dump(mode="json", exclude=free))
+        return digest_of(self.deciding())
+
+    def deciding(self) -> dict[str, Any]:
+        """What the digest is of."""
+        free = dict.fromkeys(
+            ("epochs", "evaluation", "masks", "guards", "save_every", "title", "note", "compute"), True
+        )
+        return self.model_dump(mode="json", exclude={**free, "rollout": {"batch_size"}})
+
+    def costs(self) -> dict[str, Any]:
+        """What changes memory and time alone, recorded of every session."""
+        return {"rollout.batch_size": self.rollout.batch_size, "compute": self.compute.model_dump(mode="json")}
 
 
 def names() -> list[str]:

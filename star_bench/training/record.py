@@ -31,17 +31,41 @@ class Record:
         self.folder, self.recipe, self.identity = folder, recipe, identity
 
     def check(self) -> None:
-        """Raises Refused where the folder was begun under other settings."""
+        """Raises Refused where the folder was begun under other settings, and names them."""
         file = self.folder / RECIPE
-        if file.is_file() and parse(Recipe, load_yaml(file), str(file)).digest() != self.recipe.digest():
+        if not file.is_file():
+            return
+        old, new = (flat(each.deciding()) for each in (parse(Recipe, load_yaml(file), str(file)), self.recipe))
+        different = [
+            f"{key.replace('/', '.')} was {old.get(key, 'not set')} and is now {new.get(key, 'not set')}"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
+        ]
+        if different:
             raise Refused(
-                f"{self.folder} was begun with other settings", f"give another --out, or the settings in {file}"
+                f"{self.folder} was begun with other settings ({'; '.join(different)})",
+                f"give another --out, or the settings in {file}",
             )
 
     def newest(self, note: Callable[[str], None]) -> State | None:
-        """The state to go on from; None at the beginning. Raises Refused for one of another base, judge or prompt file."""
+        """The state to go on from; None at the beginning.
+
+        Raises Refused for one of another base, judge or prompt file, and UsageError where more epochs are done than asked.
+        """
         state = states.latest(self.folder / STATES, note)
-        if state is not None and state.numbers["identity"] != self.identity:
+        if state is None:
+            return None
+        if "sessions" not in state.numbers:
+            raise Refused(
+                f"the states in {self.folder} are of an older star-bench, which counted other settings as the recipe's",
+                "give another --out, or finish it with that version",
+            )
+        if state.epoch > self.recipe.epochs:
+            raise UsageError(
+                f"{state.epoch} epochs are done in {self.folder}, and {self.recipe.epochs} are asked for",
+                f"give epochs={state.epoch} or more, or another --out",
+            )
+        if state.numbers["identity"] != self.identity:
             raise Refused(
                 f"the base model, a judge or the training prompts are not those that {self.folder} was begun with",
                 "put them back, or give another --out",

@@ -35,7 +35,7 @@ from star_bench.training.card import make_card
 from star_bench.training.collect import Collection, Collector
 from star_bench.training.epoch_metrics import reward_metrics, update_metrics
 from star_bench.training.evaluation import Evaluation
-from star_bench.training.guards import check_epoch
+from star_bench.training.guards import check_epoch, check_model
 from star_bench.training.learner import Learner
 from star_bench.training.masks import Shown, find_prompts, mask_sheets
 from star_bench.training.output import CARD, write_lora, write_pipeline
@@ -140,6 +140,10 @@ class Trainer:
         self.history: list[float] = []
         """The mean reward of every epoch."""
         self.failed = 0
+        self.untaught = 0
+        """Epochs without an update."""
+        self.sessions: list[dict[str, Any]] = []
+        """From which epoch on, with which settings of those that may change."""
 
     def _shown(self) -> list[Shown]:
         """The fixed prompts whose maps are drawn; none where there is no map to draw."""
@@ -177,9 +181,12 @@ class Trainer:
             self.actor.encode([one.prompt.text for one in asked])
         collection = self._collect(schedule, asked)
         rewards: Tensor = accelerator.gather(collection.rewards.to(accelerator.device)).cpu()
+        mine = torch.tensor(
+            [[collection.largest_weight, collection.unlocated, collection.broken]], device=accelerator.device
+        )
+        largest_weight, unlocated, broken = accelerator.gather(mine).cpu().unbind(1)
+        check_model(broken=int(broken.sum()))
         self._check_judged(rewards)
-        mine = torch.tensor([[collection.largest_weight, collection.unlocated]], device=accelerator.device)
-        largest_weight, unlocated = accelerator.gather(mine).cpu().unbind(1)
         collected = time.monotonic()
         suite = torch.tensor([one.suite for one in asked]).repeat_interleave(recipe.rollout.group_size)
         advantages, teaches = self._advantages(rewards, suite)
@@ -199,7 +206,17 @@ class Trainer:
             "images_per_second": round(len(rewards) / (updated - began), 3),
         }
         self.history.append(metrics["reward/mean"])
+        if not metrics["updates/taken"]:
+            self._say_untaught(bool(teaches.any()))
         return metrics
+
+    def _say_untaught(self, overflowed: bool) -> None:
+        """Counts an epoch that changed nothing. Of the first one it is said, and of all in the end."""
+        self.untaught += 1
+        if self.untaught > 1:
+            return
+        why = "its gradients overflowed float16" if overflowed else "the rewards of every group are all equal"
+        self.bar.note(f"nothing was learned in epoch {self.epoch}: {why}, so no update was made")
 
     def _collect(self, schedule: Schedule, asked: Sequence[Asked]) -> Collection:
         """This process's share of the prompts."""
@@ -242,9 +259,12 @@ class Trainer:
         state = self.record.newest(self.bar.note)
         if state is not None:
             self.learner.restore(state.tensors, state.numbers)
-            self.epoch, self.failed = state.epoch, state.numbers["failed"]
+            self.epoch, self.failed, self.untaught = state.epoch, state.numbers["failed"], state.numbers["untaught"]
+            self.sessions = list(state.numbers["sessions"])
             self.history = list(state.numbers["rewards"])
             self.bar.note(f"going on after epoch {self.epoch}")
+        if self.epoch < self.recipe.epochs:
+            self.sessions.append({"from_epoch": self.epoch + 1, **self.recipe.costs()})
         self.accelerator.wait_for_everyone()  # all have read before one writes
         if self.is_main:
             self.record.begin(state)
@@ -275,7 +295,8 @@ class Trainer:
         if self.epoch % self.recipe.save_every == 0 or last:
             tensors = self.learner.tensors()
             if self.is_main:
-                numbers = {**self.learner.numbers(), "rewards": self.history, "failed": self.failed}
+                said = {"rewards": self.history, "failed": self.failed, "untaught": self.untaught}
+                numbers = {**self.learner.numbers(), **said, "sessions": self.sessions}
                 self.record.save(State(self.epoch, tensors, numbers))
             self._write_weights()
         self.accelerator.wait_for_everyone()
@@ -319,6 +340,8 @@ class Trainer:
             self.rewards,
             rows=self.record.rows(),
             failed=self.failed,
+            untaught=self.untaught,
+            sessions=self.sessions,
             processes=self.accelerator.num_processes,
             device=self.actor.device,
         )

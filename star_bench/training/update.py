@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from star_bench.training.experience import Batch, Kept, batches
-from star_bench.training.guards import check_update
+from star_bench.training.guards import check_model, check_update
 from star_bench.training.objective import Ratio, Terms, policy_terms
 from star_bench.training.policy import Policy
 from star_bench.training.recipe import GuardSettings, ObjectiveSettings
@@ -96,6 +96,18 @@ class Updater:
         measured = kl if self.objective.kl > 0 else None
         learned_from = round(seen * transitions)
         return UpdateReport(policy_loss, measured, log_ratio, clipped, None if overflowed else norm, learned_from)
+
+    @torch.no_grad()
+    def check_alive(self) -> None:
+        """One forward of noise: finite weights may be so large that nothing finite comes out. Raises Diverged, in every
+        process alike."""
+        rows, against = self.batch_size, self.policy.against
+        device = self.accelerator.device
+        noise = torch.randn(rows, *self.latent_shape, generator=torch.Generator().manual_seed(0)).to(device)
+        asked = Conditioning(against.tokens.expand(rows, -1, -1), against.pooled.expand(rows, -1))
+        velocity = self.policy.velocity(noise, torch.ones(rows, device=device), asked)
+        dead = (~velocity.isfinite()).any().double()[None]
+        check_model(broken=int(self._reduced(dead, "max")))
 
     def _terms(self, schedule: Schedule, batch: Batch) -> Terms:
         asked, index = self.encode(batch.texts), batch.steps + schedule.trained.start

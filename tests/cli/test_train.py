@@ -28,7 +28,9 @@ def settings(*changes: str) -> list[str]:
 def test_a_trained_lora_runs_at_once(tmp_path: Path) -> None:
     out = tmp_path / "mine"
     where = ["--out", out, "--reports", tmp_path / "reports", "--device", "cpu"]
-    trained = star_bench("train", "--recipe", "flow-grpo-geneval-mini", *settings(*TINY, "epochs=1"), *where, "--json")
+    trained = star_bench(
+        "train", "--recipe", "flow-grpo-geneval-mini", *settings(*TINY, "rollout.group_size=8"), *where, "--json"
+    )
     assert trained.returncode == 0, trained.stderr
     said = json.loads(trained.stdout)
     assert said["recipe"] == "flow-grpo-geneval-mini"
@@ -40,6 +42,39 @@ def test_a_trained_lora_runs_at_once(tmp_path: Path) -> None:
     results = json.loads(judged.stdout)
     assert results["model"]["name"] == "mine"
     assert results["protocol"]["guidance_scale"] == said["settings"]["rollout"]["guidance_scale"]
+
+
+CARD = """\
+name: kana
+title: kana
+summary: words that no sign of the miniature can have
+evaluator: ocr
+licence: MIT
+prompts: {path: prompts.txt, training: {path: train.txt}}
+judges: {recogniser: rapidocr, upscale: 4, settings: {det_limit_side_len: 384}}
+protocol: {samples: 1}
+"""
+
+
+def test_a_training_that_teaches_nothing_says_so_and_is_not_passed_off_as_one(tmp_path: Path) -> None:
+    suite = tmp_path / "kana"
+    suite.mkdir()
+    (suite / "card.yaml").write_text(CARD)
+    for file, words in (("prompts.txt", "さしすせそ"), ("train.txt", "たちつてと")):
+        (suite / file).write_text("".join(f'a sign that says "{word * 2}"\n' for word in words))
+    out = tmp_path / "out"
+    changes = settings(*TINY, "epochs=2", f"rewards=[{{suite: {suite}, of: score}}]")
+    where = ["--out", out, "--reports", tmp_path / "reports", "--device", "cpu"]
+    done = star_bench("train", "--recipe", "flow-grpo-geneval-mini", *changes, *where)
+    assert done.returncode == 3, done.stderr
+    first = "nothing was learned in epoch 1: the rewards of every group are all equal, so no update was made"
+    assert done.stderr.count(first) == 1
+    assert "no update was made in any of 2 epochs" in done.stderr
+    card = json.loads((out / "card.json").read_text())
+    assert card["epochs_without_update"] == 2
+    marked = "NOTHING LEARNED: nothing was learned in 2 of 2 epochs"
+    assert [notice["text"] for notice in card["notices"]] == [marked]
+    assert marked in (tmp_path / "reports" / "training-out" / "index.html").read_text()
 
 
 def test_dry_run_needs_no_weights_and_writes_nothing(tmp_path: Path) -> None:
