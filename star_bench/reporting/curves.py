@@ -38,6 +38,8 @@ Curve = dict[int, float | None]
 
 
 class _Notice(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
     text: str
 
 
@@ -69,6 +71,12 @@ class TrainingRun:
     metrics: dict[str, Curve]
     notices: tuple[str, ...] = ()
     """What a reader must know beside the numbers."""
+
+    @property
+    def precision(self) -> str | None:
+        """Of the forwards."""
+        said: str | None = self.settings.get("compute", {}).get("precision")
+        return said
 
     @property
     def last_epoch(self) -> int:
@@ -286,7 +294,14 @@ def _as_data(
         "gains": [{**asdict(entry), "gains": entry.gains} for entry in gains],
         "means": {recipe: listed(curves) for recipe, curves in means.items()},
         "runs": [
-            {"recipe": run.recipe, "seed": run.seed, "folder": run.folder.name, "metrics": listed(run.metrics)}
+            {
+                "recipe": run.recipe,
+                "seed": run.seed,
+                "folder": run.folder.name,
+                "precision": run.precision,
+                "notices": run.notices,
+                "metrics": listed(run.metrics),
+            }
             for runs in recipes.values()
             for run in runs
         ],

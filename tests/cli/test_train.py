@@ -29,7 +29,12 @@ def test_a_trained_lora_runs_at_once(tmp_path: Path) -> None:
     out = tmp_path / "mine"
     where = ["--out", out, "--reports", tmp_path / "reports", "--device", "cpu"]
     trained = star_bench(
-        "train", "--recipe", "flow-grpo-geneval-mini", *settings(*TINY, "rollout.group_size=8"), *where, "--json"
+        "train",
+        "--recipe",
+        "flow-grpo-geneval-mini",
+        *settings(*TINY, "epochs=1", "rollout.prompts=8"),
+        *where,
+        "--json",
     )
     assert trained.returncode == 0, trained.stderr
     said = json.loads(trained.stdout)
@@ -42,39 +47,6 @@ def test_a_trained_lora_runs_at_once(tmp_path: Path) -> None:
     results = json.loads(judged.stdout)
     assert results["model"]["name"] == "mine"
     assert results["protocol"]["guidance_scale"] == said["settings"]["rollout"]["guidance_scale"]
-
-
-CARD = """\
-name: kana
-title: kana
-summary: words that no sign of the miniature can have
-evaluator: ocr
-licence: MIT
-prompts: {path: prompts.txt, training: {path: train.txt}}
-judges: {recogniser: rapidocr, upscale: 4, settings: {det_limit_side_len: 384}}
-protocol: {samples: 1}
-"""
-
-
-def test_a_training_that_teaches_nothing_says_so_and_is_not_passed_off_as_one(tmp_path: Path) -> None:
-    suite = tmp_path / "kana"
-    suite.mkdir()
-    (suite / "card.yaml").write_text(CARD)
-    for file, words in (("prompts.txt", "さしすせそ"), ("train.txt", "たちつてと")):
-        (suite / file).write_text("".join(f'a sign that says "{word * 2}"\n' for word in words))
-    out = tmp_path / "out"
-    changes = settings(*TINY, "epochs=2", f"rewards=[{{suite: {suite}, of: score}}]")
-    where = ["--out", out, "--reports", tmp_path / "reports", "--device", "cpu"]
-    done = star_bench("train", "--recipe", "flow-grpo-geneval-mini", *changes, *where)
-    assert done.returncode == 3, done.stderr
-    first = "nothing was learned in epoch 1: the rewards of every group are all equal, so no update was made"
-    assert done.stderr.count(first) == 1
-    assert "no update was made in any of 2 epochs" in done.stderr
-    card = json.loads((out / "card.json").read_text())
-    assert card["epochs_without_update"] == 2
-    marked = "NOTHING LEARNED: nothing was learned in 2 of 2 epochs"
-    assert [notice["text"] for notice in card["notices"]] == [marked]
-    assert marked in (tmp_path / "reports" / "training-out" / "index.html").read_text()
 
 
 def test_dry_run_needs_no_weights_and_writes_nothing(tmp_path: Path) -> None:
@@ -106,3 +78,36 @@ def test_an_unknown_recipe_and_an_unknown_setting_are_named() -> None:
     wrong = star_bench("train", "--recipe", "star-geneval-mini", "--set", "rollout.step=3", "--dry-run")
     assert wrong.returncode == 2
     assert "rollout.step" in wrong.stderr
+
+
+CARD = """\
+name: unread
+title: signs that the miniature can't write
+summary: every reward is 0
+evaluator: ocr
+licence: MIT
+prompts: {path: prompts.txt, training: {path: train.txt}}
+judges: {recogniser: rapidocr, upscale: 4, settings: {det_limit_side_len: 384}}
+protocol: {samples: 1}
+"""
+
+
+def test_a_training_that_learns_nothing_says_so_marks_its_card_and_is_not_done(tmp_path: Path) -> None:
+    suite, out = tmp_path / "suite", tmp_path / "out"
+    suite.mkdir()
+    for name, words in (("train.txt", ("欢迎", "光临", "开放")), ("prompts.txt", ("出口",))):
+        (suite / name).write_text("".join(f'a sign that says "{word}"\n' for word in words), encoding="utf-8")
+    (suite / "card.yaml").write_text(CARD, encoding="utf-8")
+    asked = settings(*TINY, "epochs=2", f"rewards=[{{suite: {suite}, of: score}}]")
+    done = star_bench(
+        *("train", "--recipe", "flow-grpo-geneval-mini", *asked, "--out", out, "--reports", tmp_path, "--device", "cpu")
+    )
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("nothing was learned in epoch") == 1
+    assert "nothing was learned in epoch 1: the rewards of every group are all equal" in done.stderr
+    assert "no update was made in any of 2 epochs" in done.stderr
+    assert "trained:" not in done.stderr
+    assert "nothing was learned in epoch 1" in (out / "log.jsonl").read_text(encoding="utf-8")
+    said = "NOTHING LEARNED: nothing was learned in 2 of 2 epochs"
+    assert [notice["text"] for notice in json.loads((out / "card.json").read_bytes())["notices"]] == [said]
+    assert said in (tmp_path / "training-out" / "index.html").read_text(encoding="utf-8")

@@ -18,9 +18,7 @@ from star_bench import checkpoints, model_files
 from star_bench.errors import Locked, MissingWeights, Refused, UsageError
 from star_bench.generation.pipeline import load
 from star_bench.runs.store import locked
-from star_bench.training import state as states
 from star_bench.training.guards import Diverged
-from star_bench.training.state import State
 from star_bench.training.trainer import Silent, Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -123,44 +121,38 @@ def test_other_settings_in_the_same_folder_are_refused(undisturbed: Path) -> Non
         Trainer(tiny("optimiser.learning_rate=0.5"), undisturbed, device="cpu", bar=Silent()).train()
 
 
-def test_each_setting_that_differs_is_named(undisturbed: Path) -> None:
-    changed = tiny("optimiser.learning_rate=0.5", "rollout.group_size=8")
-    said = r"\(optimiser.learning_rate was .* and is now 0.5; rollout.group_size was 4 and is now 8\)"
-    with pytest.raises(Refused, match=said):
-        Trainer(changed, undisturbed, device="cpu", bar=Silent()).train()
+def test_what_differs_is_named_and_what_only_costs_is_recorded(undisturbed: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"\(optimiser.learning_rate was 0.001 and is now 0.5\)"):
+        Trainer(tiny("optimiser.learning_rate=0.5"), undisturbed, device="cpu", bar=Silent()).train()
+    train(tmp_path, "epochs=1")
+    costs = ("rollout.batch_size=4", "compute.gradient_checkpointing=true")
+    card = Trainer(tiny("epochs=2", *costs), tmp_path, device="cpu", bar=Silent()).train()
+    said = [(one["from_epoch"], one["rollout.batch_size"]) for one in card["sessions"]]
+    assert said == [(1, 3), (2, 4)]
+    assert [one["compute"]["gradient_checkpointing"] for one in card["sessions"]] == [False, True]
 
 
-def test_fewer_epochs_than_are_done_are_refused(undisturbed: Path) -> None:
+def test_fewer_epochs_than_are_done_are_refused_and_nothing_is_lost(undisturbed: Path) -> None:
+    before = metrics(undisturbed)
     with pytest.raises(UsageError, match=r"3 epochs are done in .*, and 2 are asked for"):
         train(undisturbed, "epochs=2")
+    assert metrics(undisturbed) == before
 
 
-def test_what_changes_no_mathematics_may_change_and_each_session_is_told(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_state_of_an_older_version_is_refused(undisturbed: Path, tmp_path: Path) -> None:
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
-    rows = train(tmp_path, "epochs=4", "rollout.batch_size=8", "compute.gradient_checkpointing=true")
-    assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4]
-    sessions = json.loads((tmp_path / "card.json").read_text())["sessions"]
-    assert [(one["from_epoch"], one["rollout.batch_size"]) for one in sessions] == [(1, 3), (4, 8)]
-    assert [one["compute"]["gradient_checkpointing"] for one in sessions] == [False, True]
+    for place in (tmp_path / "state").iterdir():
+        said = json.loads((place / "state.json").read_bytes())
+        del said["numbers"]["sessions"]
+        (place / "state.json").write_text(json.dumps(said))
+    with pytest.raises(Refused, match="of an older star-bench"):
+        train(tmp_path)
 
 
-def test_states_that_counted_other_settings_are_refused(undisturbed: Path, tmp_path: Path) -> None:
-    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
-    newest = states.latest(tmp_path / "state", print)
-    assert newest is not None
-    older = {name: number for name, number in newest.numbers.items() if name != "sessions"}
-    shutil.rmtree(tmp_path / "state")
-    states.save(tmp_path / "state", State(newest.epoch, newest.tensors, older))
-    with pytest.raises(Refused, match="older star-bench"):
-        train(tmp_path, "epochs=4")
-
-
-def test_a_dead_model_is_never_saved(tmp_path: Path) -> None:
-    """Its weights are finite, and what comes out of it is not."""
+def test_a_model_that_is_no_longer_finite_ends_at_once(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="no longer finite"):
-        train(tmp_path, "optimiser.learning_rate=1.0e30", "optimiser.updates_per_epoch=1")
-    newest = max((tmp_path / "state").iterdir())
-    assert all(tensor.isfinite().all() for tensor in load_file(newest / "tensors.safetensors").values())
+        train(tmp_path, "rollout.prompts=8", "optimiser.learning_rate=1.0e30", "optimiser.updates_per_epoch=1")
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["000000"]
     assert not (tmp_path / "card.json").exists()
 
 
