@@ -87,6 +87,12 @@ def test_geneval_trains_on_metadata_that_it_can_judge(tmp_path: Path) -> None:
     assert prompts[0].metadata == CUPS and prompts[1].metadata["more"] == 1
 
 
+def test_rows_that_differ_in_free_keys_alone_are_one_prompt(tmp_path: Path) -> None:
+    text = "".join(json.dumps({**CUPS, "index": index}) + "\n" for index in ("00000", "00001"))
+    prompts = trained_on("geneval-miniature", tmp_path / "train.jsonl", text).training_prompts()
+    assert [p.id for p in prompts] == ["train-00000", "train-00000"]
+
+
 KITE = {"class": "kite", "count": 1}
 
 
@@ -103,6 +109,8 @@ KITE = {"class": "kite", "count": 1}
         (json.dumps(row("position", [KITE, {**KITE, "position": ["near", 0]}])), "relation 'near'"),
         (json.dumps({**CUPS, "tag": "count"}), "tag 'count'"),
         (json.dumps({**CUPS, "include": [KITE]}), "has the prompt of line 1"),
+        (json.dumps({**CUPS, "exclude": [KITE]}), "has the prompt of line 1"),
+        (json.dumps({**CUPS, "tag": "colors"}), "has the prompt of line 1"),
     ],
 )
 def test_a_row_that_geneval_cannot_judge_is_told_with_its_line(tmp_path: Path, line: str, says: str) -> None:

@@ -61,6 +61,11 @@ class PromptRow(Metadata):
     prompt: str = Field(min_length=1)
     include: list[Include] = Field(min_length=1)
 
+    def asked(self) -> tuple[Any, ...]:
+        """All that a picture is judged by; rows that are equal here are one prompt, whatever their free keys say."""
+        clauses = ([clause.model_dump(exclude_unset=True) for clause in each] for each in (self.include, self.exclude))
+        return self.tag, *clauses
+
 
 def parse(model: type[Model], text: str, where: str, remedy: str) -> Model:
     """Checks JSON against a model. Raises UsageError with the place of the first problem, in one sentence."""
@@ -87,15 +92,15 @@ def training_rows(path: Path, vocabulary: Vocabulary) -> list[tuple[int, dict[st
     for one thing on one line and for another on the next: its pictures would be judged by two rules in one group.
     """
     rows: list[tuple[int, dict[str, Any]]] = []
-    first: dict[str, tuple[int, dict[str, Any]]] = {}
+    first: dict[str, tuple[int, tuple[Any, ...]]] = {}
     for number, row, written in prompt_rows(path):
         if unknown := _unknown(row, vocabulary):
             raise UsageError(
                 f"{path}, line {number}, has the {unknown}, which the suite's judges don't know",
                 "leave that line out, or give the suite a vocabulary and judges that know it",
             )
-        earlier, same = first.setdefault(row.prompt, (number, written))
-        if same != written:
+        earlier, asked = first.setdefault(row.prompt, (number, row.asked()))
+        if asked != row.asked():
             raise UsageError(
                 f"{path}, line {number}, has the prompt of line {earlier} and asks for something else",
                 "leave one of them out",

@@ -133,18 +133,25 @@ def _terms(clause: dict[str, Any], objects: list[DetectedObject], matched: Match
     return terms
 
 
+def _is_covered(excluded: dict[str, Any], include: Sequence[dict[str, Any]]) -> bool:
+    """Whether an include clause's exact count leaves no room for what is excluded."""
+    return any(clause["class"] == excluded["class"] and clause["count"] < excluded["count"] for clause in include)
+
+
 def judge_strictly(metadata: dict[str, Any], found: Found, color_of: ColorOf) -> Strict:
     """Flow-GRPO's strict verdict on a metadata row with at least one include clause, and its partial credit.
 
-    A clause is strictly good with exactly `count` objects, all of them in its colour and its relation. Exclude clauses
-    are not looked at: GenEval excludes only one object more of a class that it includes, which the exact count covers.
-    The credit is the mean of all clauses' terms:
+    A clause is strictly good with exactly `count` objects, all of them in its colour and its relation. GenEval itself
+    excludes only one object more of a class that it includes, which the exact count covers, and so neither it nor the
+    original has a term for that. The credit is the mean of all clauses' terms:
 
     * 1 - |count - number| / count, at least 0;
     * with another number than `count`, one 0 where a colour or a position is asked;
     * else where a colour is asked, the same of the number with that colour;
     * and where a position is asked, 1 if the clause is good up to here, so is its target and all stand as asked,
-      else 0.
+      else 0;
+    * for an exclude clause that no exact count covers, 1 below its count, else 1 - (number - count + 1) / count, at
+      least 0 (chosen here: the original does not look at these).
 
     Three differences from the original are deliberate. There the first term falls below 0 from 2 count + 1 objects
     on. A wrong relation adds a 0 and also a 1. A wrong colour leaves out the term of the position (no official prompt
@@ -157,6 +164,10 @@ def judge_strictly(metadata: dict[str, Any], found: Found, color_of: ColorOf) ->
         new = _terms(clause, objects, matched, color_of)
         matched.append(objects if min(new) == 1 else None)
         terms += new
+    for clause in metadata.get("exclude", []):
+        if not _is_covered(clause, metadata["include"]):
+            name, count = clause["class"], clause["count"]
+            terms.append(max(0.0, 1 - max(0, len(found.get(name, [])) - count + 1) / count))
     return Strict(min(terms) == 1, float(np.mean(terms)))
 
 

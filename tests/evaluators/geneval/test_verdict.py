@@ -233,9 +233,15 @@ def test_strict_counting_is_exact() -> None:
     assert strict(SINGLE, *dogs[:2]) == Strict(False, 0)
 
 
-def test_strict_does_not_look_at_exclude_clauses() -> None:
+def test_strict_counts_what_is_excluded_where_no_exact_count_does() -> None:
+    dog, cats = at("dog", 0, 0), [at("cat", 20.0 * i, 0) for i in range(4)]
     metadata = {"include": [clause("dog")], "exclude": [clause("cat", 1)]}
-    assert strict(metadata, at("dog", 0, 0), at("cat", 0, 0)) == Strict(True, 1)
+    assert strict(metadata, dog) == Strict(True, 1)
+    assert strict(metadata, dog, *cats[:1]) == Strict(False, 0.5)  # terms 1, 0
+    several = {"include": [clause("dog")], "exclude": [clause("cat", 2)]}
+    assert [strict(several, dog, *cats[:n]).credit for n in range(5)] == [1, 1, 0.75, 0.5, 0.5]
+    cups = {"include": [clause("dog")], "exclude": [clause("dog", 2)]}  # as GenEval's own: no term of its own
+    assert strict(cups, dog, at("dog", 30, 0)) == strict(SINGLE, dog, at("dog", 30, 0))
 
 
 def test_strict_color() -> None:
@@ -363,7 +369,7 @@ def test_credit_is_a_share_and_1_only_where_strictly_correct(metadata: dict[str,
     assert 0 <= result.credit <= 1
     assert result.correct == (result.credit == 1)
     if result.correct:
-        assert verdict({**metadata, "exclude": []}, *things).correct
+        assert verdict(metadata, *things).correct
 
 
 @settings(max_examples=300, deadline=None)
