@@ -18,6 +18,7 @@ from star_bench.errors import Refused, UsageError
 from star_bench.generation.kernels import use_kernels
 from star_bench.generation.noise import image_generator, latent_noise
 from star_bench.generation.pipeline import denoiser
+from star_bench.generation.seeded import check_seeded
 from star_bench.protocol import Protocol
 
 Item = tuple[str, str, int]
@@ -58,8 +59,7 @@ class Sampler:
         if not issubclass(type(pipe), SUPPORTED):
             known = ", ".join(kind.__name__ for kind in SUPPORTED)
             raise Refused(f"{type(pipe).__name__} is not supported", f"use one of {known}")
-        if pipe.scheduler.config.get("stochastic_sampling", False):
-            raise Refused("the scheduler draws noise that has no seed", "save it with stochastic_sampling=False")
+        check_seeded(pipe, protocol.steps)
         if pipe.vae.config.get("latents_mean") is not None:
             raise Refused("the VAE shifts its latents per channel, which is not supported", "use another checkpoint")
         unit = pipe.vae_scale_factor * denoiser(pipe).config.get("patch_size", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
@@ -11,10 +12,21 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSDEScheduler,
     EulerAncestralDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    FlowMatchLCMScheduler,
     FluxPipeline,
+    LCMScheduler,
+    PNDMScheduler,
+    SchedulerMixin,
     StableDiffusionPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
 )
 from tiny_sd3 import local, tiny_sd3
 from transformers import CLIPTextModel
@@ -130,12 +142,48 @@ def test_a_size_that_does_not_fit_is_a_usage_error(sampler: Sampler) -> None:
         Sampler(sampler.pipe, dataclasses.replace(sampler.protocol, height=18))
 
 
-def test_unseeded_noise_and_unknown_pipelines_are_refused(sampler: Sampler) -> None:
+def test_unknown_pipelines_are_refused(sampler: Sampler) -> None:
     with pytest.raises(Refused, match="FluxPipeline"):
         Sampler(FluxPipeline.__new__(FluxPipeline), sampler.protocol)
-    sampler.pipe.scheduler.register_to_config(stochastic_sampling=True)
-    with pytest.raises(Refused, match="no seed"):
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        FlowMatchEulerDiscreteScheduler(stochastic_sampling=True),
+        FlowMatchLCMScheduler(),
+        DPMSolverMultistepScheduler(
+            algorithm_type="sde-dpmsolver++", use_flow_sigmas=True, prediction_type="flow_prediction"
+        ),
+        EulerAncestralDiscreteScheduler(),
+    ],
+    ids=["stochastic", "lcm", "sde", "ancestral"],
+)
+def test_noise_without_a_seed_is_refused(sampler: Sampler, scheduler: SchedulerMixin) -> None:
+    sampler.pipe.scheduler = scheduler
+    with pytest.raises(Refused, match="draws noise that has no seed") as refused:
         Sampler(sampler.pipe, sampler.protocol)
+    assert refused.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        FlowMatchHeunDiscreteScheduler(),  # draws noise, and adds none of it
+        DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"),
+        UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"),
+    ],
+    ids=["shifting", "heun", "dpm", "unipc"],
+)
+def test_a_scheduler_that_adds_no_noise_is_asked_and_left_as_it_was(
+    sampler: Sampler, scheduler: SchedulerMixin
+) -> None:
+    sampler.pipe.scheduler = scheduler
+    held, state = repr(vars(scheduler)), torch.random.get_rng_state()
+    Sampler(sampler.pipe, sampler.protocol)
+    assert sampler.pipe.scheduler is scheduler and repr(vars(scheduler)) == held
+    assert torch.equal(state, torch.random.get_rng_state())
 
 
 @pytest.fixture
@@ -176,3 +224,26 @@ def test_unet_pipelines_are_batch_invariant_too(unet_folder: Path, protocol: Pro
     one, four = (stacked(sampler.pixels(ITEMS, batch_size=size)) for size in (1, 4))
     assert np.abs(one - four).max() < 1e-4
     assert len({image.tobytes() for image in one}) == 8
+
+
+def test_where_the_pipeline_hands_on_generators_noise_is_seeded(unet_folder: Path, protocol: Protocol) -> None:
+    pipe = load(local(unet_folder), dtype="float32", device="cpu")
+    sde = DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++")
+    for scheduler in (sde, DDIMScheduler(), DDPMScheduler(), LCMScheduler(), PNDMScheduler(skip_prk_steps=True)):
+        pipe.scheduler = scheduler
+        Sampler(pipe, protocol)
+
+
+@pytest.mark.skipif(find_spec("torchsde") is None, reason="its noise comes from torchsde")
+def test_a_scheduler_with_noise_of_its_own_is_refused(unet_folder: Path, protocol: Protocol) -> None:
+    pipe = load(local(unet_folder), dtype="float32", device="cpu")
+    pipe.scheduler = DPMSolverSDEScheduler()
+    with pytest.raises(Refused, match="no seed"):
+        Sampler(pipe, protocol)
+
+
+def test_steps_that_the_scheduler_can_not_take_are_refused(unet_folder: Path, protocol: Protocol) -> None:
+    pipe = load(local(unet_folder), dtype="float32", device="cpu")
+    pipe.scheduler = LCMScheduler(original_inference_steps=4)
+    with pytest.raises(Refused, match="can't take 9 steps"):
+        Sampler(pipe, dataclasses.replace(protocol, steps=9))
