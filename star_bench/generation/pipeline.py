@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusion3Pipeline
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from star_bench.errors import Refused, UsageError
+from star_bench.json_files import read_json
 from star_bench.model_files import LocalCheckpoint, check_folder
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -50,6 +52,31 @@ def load(local: LocalCheckpoint, *, dtype: str, device: str) -> DiffusionPipelin
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
     return pipe
+
+
+def load_tokenizers(local: LocalCheckpoint) -> Any:
+    """The tokenizers of a Stable Diffusion 3 pipeline, and which text encoders it has, without any weights: as much of it
+    as tells what of a prompt the model reads.
+
+    Raises what `load` raises.
+    """
+    check_folder(local.folder)
+    index = read_json(local.folder / "model_index.json", "fetch the model again")
+    weights = [
+        name for name, said in index.items() if isinstance(said, list) and not name.startswith(("token", "sched"))
+    ]
+    try:
+        pipe: Any = StableDiffusion3Pipeline.from_pretrained(
+            local.folder, local_files_only=True, **dict.fromkeys(weights)
+        )
+    except Exception as error:  # diffusers raises nearly anything for configurations that it did not write
+        raise Refused(f"{local.folder} can't be loaded ({_first_line(error)})", "fetch the model again") from error
+    return SimpleNamespace(
+        tokenizer=pipe.tokenizer,
+        tokenizer_max_length=pipe.tokenizer_max_length,
+        tokenizer_3=pipe.tokenizer_3,
+        text_encoder_3=(index.get("text_encoder_3") or [None])[0],
+    )
 
 
 def denoiser(pipe: Any) -> Any:

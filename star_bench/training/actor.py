@@ -11,7 +11,7 @@ import torch
 
 from star_bench.checkpoints import Checkpoint
 from star_bench.evaluators.base import Prompt
-from star_bench.generation.pipeline import load
+from star_bench.generation.pipeline import load, load_tokenizers
 from star_bench.generation.sampler import Sampler
 from star_bench.model_files import LocalCheckpoint
 from star_bench.runs.plan import merge_protocol
@@ -31,9 +31,21 @@ from star_bench.training.words import CoreTokens
 class Actor:
     """capture and core are there where the allocation needs attention, else None."""
 
-    def __init__(self, recipe: Recipe, checkpoint: Checkpoint, local: LocalCheckpoint, *, device: str) -> None:
-        """Loads the pipeline and makes the policy of it. Raises what loading raises, and UsageError for a block that is
-        not there or a text encoder whose tokens can't be placed."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        checkpoint: Checkpoint,
+        local: LocalCheckpoint,
+        *,
+        device: str,
+        prompts: Sequence[Prompt] = (),
+    ) -> None:
+        """Loads the pipeline and makes the policy of it. prompts: all that can be asked, whose core words are found with
+        the tokenizers alone, before any weights are loaded.
+
+        Raises what loading raises, and UsageError for a block that is not there, a text encoder whose tokens can't be
+        placed, and a prompt that does not say what its metadata ask for.
+        """
         self.recipe, self.device = recipe, device
         kind = device.split(":")[0]
         self.dtype = choose_precision(recipe.compute.precision, checkpoint, kind)
@@ -48,6 +60,12 @@ class Actor:
             where=checkpoint.name,
         )
         self.allocation = AllocationSettings.of(asked)
+        self.core: CoreTokens | None = None
+        if self.allocation.needs_attention:
+            tokens = TokenPositions(load_tokenizers(local), self.protocol.max_sequence_length)
+            self.core = CoreTokens(tokens, part=asked.tokens, every_token=self.allocation.every_token)
+            for prompt in prompts:
+                self.core.locate(prompt)
         self.pipe: Any = load(local, dtype=self.dtype, device=device)
         self.sampler = Sampler(self.pipe, self.protocol, cached_prompts=recipe.compute.cached_prompts)
         with self.text_encoders():
@@ -60,22 +78,21 @@ class Actor:
             lora = recipe.lora
             self.policy = LoraPolicy(self.pipe, rank=lora.rank, alpha=lora.alpha, seed=recipe.seed, **guided)
         self.capture: AttentionCapture | None = None
-        self.core: CoreTokens | None = None
         if self.allocation.needs_attention:
             self.capture = AttentionCapture(self.policy.transformer, asked.blocks)
-            tokens = TokenPositions(self.pipe, self.protocol.max_sequence_length)
-            self.core = CoreTokens(tokens, part=asked.tokens, every_token=self.allocation.every_token)
         if recipe.compute.gradient_checkpointing:
             self.policy.transformer.enable_gradient_checkpointing()
         if recipe.compute.compile:
             self.policy.transformer.compile()
         self._sigmas = sigmas(self.pipe.scheduler, rollout.steps)
 
-    def check(self, prompts: Sequence[Prompt]) -> None:
-        """Finds the core words of prompts that could be asked, before anything is computed. Raises UsageError."""
-        if self.core is not None:
-            for prompt in prompts:
-                self.core.locate(prompt)
+    def without_core(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Those of which the model reads no core word, so that their map starts from all tokens, or is ones."""
+        return [] if self.core is None else [prompt for prompt in prompts if not self.core.locate(prompt).is_core]
+
+    def without_words(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Those of which the model reads no token, so that their map is ones."""
+        return [] if self.core is None else [prompt for prompt in prompts if not self.core.locate(prompt).words]
 
     @contextmanager
     def text_encoders(self) -> Iterator[None]:

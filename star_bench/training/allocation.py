@@ -89,7 +89,8 @@ class Evidence:
     shape: (T, B, H, W) of the maps, on the latent grid. patch_size: latents along one side of an image token.
     attention: (T, B, N, S) float32, the probability with which each of N = h w image tokens, row-major, attends to each
     of S text tokens, as a mean over blocks and heads. words: for each rollout its words, each a list of columns of S;
-    with `every_token` any grouping will do. masks: (B, height, width) bool, in pixels. seeds: one per rollout.
+    with `every_token` any grouping will do; without a word a map is ones. masks: (B, height, width) bool, in pixels.
+    seeds: one per rollout.
     device: of the maps, wherever the evidence lies.
     """
 
@@ -235,8 +236,8 @@ def _checked(evidence: Evidence, grid: tuple[int, int], words: Sequence[Sequence
         raise ValueError(f"there are words of {len(words)} rollouts, not of {rollouts}")
     columns = attention.shape[3]
     for i, of_rollout in enumerate(words):
-        if not of_rollout or not all(of_rollout):
-            raise ValueError(f"rollout {i} has {'a word without tokens' if of_rollout else 'no words'}")
+        if not all(of_rollout):
+            raise ValueError(f"rollout {i} has a word without tokens")
         if not all(0 <= column < columns for word in of_rollout for column in word):
             raise ValueError(f"a word of rollout {i} names a token outside the {columns} of the attention")
     return attention
@@ -250,8 +251,10 @@ def _relevance(attention: Tensor, words: Sequence[Sequence[int]], over: tuple[in
     """(T, N, S) to (T, N): each word's mean over its tokens in multiples of its own mean, then the words' mean.
 
     So a word counts as much as any other, whatever the probability that its tokens get, and one dominant token can't
-    own the map.
+    own the map. Without a word no place is relevant more than another.
     """
+    if not words:
+        return torch.ones(attention.shape[:2], device=attention.device)
     of_words = torch.stack([attention[..., list(word)].mean(-1) for word in words], -1)
     level = of_words.mean((0, 1) if over == OVER_STEPS else 1, keepdim=True)
     possible = (level > 0) & level.isfinite() & (of_words >= 0).all(1, keepdim=True)

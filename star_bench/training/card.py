@@ -27,12 +27,14 @@ def make_card(
     rows: Sequence[dict[str, Any]],
     failed: int,
     untaught: int,
+    notices: Sequence[Notice],
     sessions: Sequence[dict[str, Any]],
     processes: int,
     device: str,
 ) -> dict[str, Any]:
     """Plain data. rows: the lines of metrics.jsonl. failed: rollouts without a reward, in all epochs. untaught: epochs
-    without an update. sessions: from which epoch on, with which settings of those that may change."""
+    without an update. notices: for its readers. sessions: from which epoch on, with which
+    settings of those that may change."""
     evaluated = [row for row in rows if any(key.startswith("eval/") for key in row)]
     sources = [
         {
@@ -64,17 +66,10 @@ def make_card(
         "rewards": sources,
         "rollouts_without_reward": failed,
         "epochs_without_update": untaught,
-        "notices": plain(_notices(recipe, untaught)),
+        "notices": plain(notices),
         "sessions": list(sessions),
         "first": evaluated[0] if evaluated else None,
         "last": evaluated[-1] if evaluated else None,
         "environment": environment(device),
         "licences": [dataclasses.asdict(part) for part in licences.of_checkpoint(checkpoint)],
     }
-
-
-def _notices(recipe: Recipe, untaught: int) -> list[Notice]:
-    if not untaught:
-        return []
-    said = f"NOTHING LEARNED: nothing was learned in {untaught} of {recipe.epochs} epochs"
-    return [Notice("nothing_learned", said)]

@@ -27,23 +27,17 @@ class Word:
 
 
 def core_words(prompt: Prompt) -> list[Word]:
-    """The core words of a prompt in their order, at least one, none overlapping another.
+    """The core words of a prompt in their order, none overlapping another.
 
     Metadata with "include" make it GenEval's: numbers, colours, classes and relations. With "target" it is OCR's: the
-    words in the quotes. Any other is free: nouns and adjectives (`free_words`). Raises UsageError where the text does
-    not say what the metadata ask for, or holds no word.
+    words in the quotes. Any other is free: nouns and adjectives (`free_words`); none where the text holds no word. Raises
+    UsageError where the text does not say what the metadata ask for.
     """
     if "include" in prompt.metadata:
-        words = _geneval_words(prompt)
-    elif "target" in prompt.metadata:
-        words = _quoted_words(prompt)
-    else:
-        words = free_words(prompt.text)
-    if not words:
-        raise UsageError(
-            f"prompt {prompt.id} has no core words: {prompt.text!r}", "leave it out of the training prompts"
-        )
-    return words
+        return _geneval_words(prompt)
+    if "target" in prompt.metadata:
+        return _quoted_words(prompt)
+    return free_words(prompt.text)
 
 
 def _geneval_words(prompt: Prompt) -> list[Word]:

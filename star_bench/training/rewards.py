@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -61,6 +62,19 @@ class Rewards:
         for evaluator in self.evaluators:
             check_canaries(evaluator)
 
+    def check_count(self, count: int) -> None:
+        """Raises UsageError where a suite has fewer different prompts than its share of an epoch's `count` can ask for."""
+        for place, (lines, share) in enumerate(zip(self.prompts, self._shares, strict=True)):
+            most = math.ceil(share * count - 1e-9)
+            self._check_enough(place, len({line.text for line in lines}), most)
+
+    def _check_enough(self, place: int, have: int, wanted: int) -> None:
+        if have < wanted:
+            raise UsageError(
+                f"suite {self.suites[place]!r} has {have} different training prompts and an epoch asks for {wanted}",
+                "lower rollout.prompts",
+            )
+
     def prompts_of(self, *, seed: int, epoch: int, count: int) -> list[Asked]:
         """The distinct prompts of an epoch, a function of seed and epoch alone; lines of a file are drawn evenly.
 
@@ -75,12 +89,7 @@ class Rewards:
                 if len(chosen) == wanted:
                     break
                 chosen.setdefault(lines[line].text, lines[line])
-            if len(chosen) < wanted:
-                raise UsageError(
-                    f"suite {self.suites[place]!r} has {len(chosen)} different training prompts and an epoch asks for "
-                    f"{wanted}",
-                    "lower rollout.prompts",
-                )
+            self._check_enough(place, len(chosen), wanted)
             out += [Asked(prompt, place) for prompt in chosen.values()]
         return out
 

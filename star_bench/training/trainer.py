@@ -25,12 +25,14 @@ from star_bench.files import to_json, write_atomically
 from star_bench.protocol import digest_of
 from star_bench.reporting.masks.write import write_masks
 from star_bench.runs.log import LoggedProgress, recording
+from star_bench.runs.notices import Notice, named
 from star_bench.runs.progress import Progress
 from star_bench.runs.run import choose_device
 from star_bench.runs.store import locked
 from star_bench.runs.workers import make_evaluator
 from star_bench.training.actor import Actor
 from star_bench.training.advantage import group_advantages, varies
+from star_bench.training.allocation import AllocationSettings
 from star_bench.training.card import make_card
 from star_bench.training.collect import Collection, Collector
 from star_bench.training.epoch_metrics import reward_metrics, update_metrics
@@ -121,9 +123,14 @@ class Trainer:
             mine = [judges[name] for name in rewarding]
             scorer = engine.scorer(lambda: judges_of(recipe.rewards, mine, find_regions=with_regions))
         self.rewards = Rewards(recipe.rewards, [judges[name] for name in rewarding], scorer)
-        self.actor = Actor(recipe, self.checkpoint, self.local, device=where)
-        self.actor.check([prompt for prompts in self.rewards.prompts for prompt in prompts])
+        self.rewards.check_count(recipe.rollout.prompts)
         self.shown = self._shown()
+        different = {prompt.text: prompt for prompts in self.rewards.prompts for prompt in prompts}
+        shown = [one.prompt for one in self.shown]
+        self.actor = Actor(recipe, self.checkpoint, self.local, device=where, prompts=[*different.values(), *shown])
+        self.without_core = self.actor.without_core(list(different.values()))
+        self.without_words = self.actor.without_words(self.without_core)
+        self.different_prompts = len(different)
         self.collector = Collector(self.actor, self.rewards)
         self.learner = Learner(recipe, self.actor, self.accelerator)
         self.evaluation = Evaluation(
@@ -147,11 +154,10 @@ class Trainer:
 
     def _shown(self) -> list[Shown]:
         """The fixed prompts whose maps are drawn; none where there is no map to draw."""
-        if not (self.actor.allocation.needs_attention or self.actor.allocation.needs_masks):
+        allocation = AllocationSettings.of(self.recipe.allocation)
+        if not (allocation.needs_attention or allocation.needs_masks):
             return []
-        shown = find_prompts(self.recipe.masks.prompts, self.rewards.evaluators, self.bar.note)
-        self.actor.check([one.prompt for one in shown])
-        return shown
+        return find_prompts(self.recipe.masks.prompts, self.rewards.evaluators, self.bar.note)
 
     def train(self) -> dict[str, Any]:
         """All epochs that are not done yet. Returns the card.
@@ -164,6 +170,9 @@ class Trainer:
                 log = held.enter_context(recording(self.out, self.bar.note, recipe=self.recipe.name))
                 self.bar = LoggedProgress(self.bar, log)
             is_new = self._begin()
+            for notice in self.notices():
+                if notice.kind == "no_core_word":
+                    self.bar.note(notice.text)
             self.bar.start("training", self.recipe.epochs, self.epoch)
             if is_new:
                 self._close_epoch({"epoch": 0})
@@ -200,6 +209,8 @@ class Trainer:
             **update_metrics(reports),
             "allocation/largest_weight": float(largest_weight.max()),
             "allocation/unlocated": int(unlocated.sum()),
+            "allocation/without_core": len(self.actor.without_core([one.prompt for one in asked])),
+            "allocation/without_words": len(self.actor.without_words([one.prompt for one in asked])),
             "trained_from_step": schedule.trained.start,
             "seconds/collect": round(collected - began, 3),
             "seconds/update": round(updated - collected, 3),
@@ -331,6 +342,23 @@ class Trainer:
         if self.is_main:
             write_masks(sheets, self.out / "masks" / f"epoch-{self.epoch:06d}")
 
+    def notices(self) -> list[Notice]:
+        """What a reader must know of the training beside its numbers."""
+        out, of = [], f"of {self.different_prompts} training prompts"
+        if self.untaught:
+            said = f"NOTHING LEARNED: nothing was learned in {self.untaught} of {self.recipe.epochs} epochs"
+            out.append(Notice("nothing_learned", said))
+        if self.without_core:
+            ids = tuple(prompt.id for prompt in self.without_core)
+            said = (
+                f"NO CORE WORD: the model reads no core word of {len(ids)} {of} ({named(ids)}), and their maps start "
+            )
+            said += (
+                f"from all tokens that it reads; of {len(self.without_words)} it reads none, and their maps are ones"
+            )
+            out.append(Notice("no_core_word", said, ids))
+        return out
+
     def _finish(self) -> dict[str, Any]:
         """Writes the weights and, last, the card: where it is, the training is whole."""
         card = make_card(
@@ -340,6 +368,7 @@ class Trainer:
             self.rewards,
             rows=self.record.rows(),
             failed=self.failed,
+            notices=self.notices(),
             untaught=self.untaught,
             sessions=self.sessions,
             processes=self.accelerator.num_processes,

@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from star_bench.errors import UsageError
 from star_bench.evaluators.base import Prompt
 from star_bench.training.core_content import core_words
 from star_bench.training.token_positions import Positions, TokenPositions
@@ -20,10 +19,15 @@ EVERY = "every token"
 
 @dataclass(frozen=True)
 class Located:
-    """Words of a prompt with their joint text positions; each has at least one."""
+    """Words of a prompt with their joint text positions; each has at least one. None where the model reads nothing of the
+    prompt, whose map is ones.
+
+    is_core: whether they are what the map was to start from, and not all that the model reads in its place.
+    """
 
     words: tuple[str, ...]
     positions: tuple[tuple[int, ...], ...]
+    is_core: bool = True
 
 
 class CoreTokens:
@@ -35,28 +39,27 @@ class CoreTokens:
 
     def locate(self, prompt: Prompt) -> Located:
         """The prompt's words that its text encoders see. One that is cut off, since the prompt is too long for them, is
-        left out. Raises UsageError where none is left, and what `core_words` raises."""
+        left out; where none is left, all tokens that the model reads stand for them (chosen here).
+
+        Raises what `core_words` raises.
+        """
         if prompt.text not in self._known:
             found: dict[str, tuple[int, ...]] = {}
-            if self._every_token:
-                found[EVERY] = self._chosen(self._tokens.content(prompt.text))
-            else:
+            every = {EVERY: self._chosen(self._tokens.content(prompt.text))}
+            if not self._every_token:
                 for word in core_words(prompt):
                     place = self._chosen(self._tokens.of(prompt.text, (word.start, word.end)))
                     found[word.text] = (*found.get(word.text, ()), *place)
-            seen = {word: place for word, place in found.items() if place}
-            if not seen:
-                raise UsageError(
-                    f"no core word of prompt {prompt.id} lies within the tokens that the model reads: {prompt.text!r}",
-                    "leave it out of the training prompts",
-                )
-            self._known[prompt.text] = Located(tuple(seen), tuple(seen.values()))
+            wanted = every if self._every_token else found
+            core = {word: place for word, place in wanted.items() if place}
+            seen = core or {word: place for word, place in every.items() if place}
+            self._known[prompt.text] = Located(tuple(seen), tuple(seen.values()), is_core=bool(core))
         return self._known[prompt.text]
 
     def positions(self, prompts: Sequence[Prompt]) -> Tensor:
-        """(B, S) joint text positions, word after word, -1 behind a prompt's last."""
+        """(B, S) joint text positions, word after word, -1 behind a prompt's last; S is at least 1."""
         rows = [[place for word in self.locate(prompt).positions for place in word] for prompt in prompts]
-        out = torch.full((len(rows), max(map(len, rows))), -1, dtype=torch.long)
+        out = torch.full((len(rows), max(1, *map(len, rows))), -1, dtype=torch.long)
         for i, row in enumerate(rows):
             out[i, : len(row)] = torch.tensor(row)
         return out

@@ -245,6 +245,14 @@ def test_a_kind_refuses_to_go_without_what_it_says_it_needs(kind: str) -> None:
             allocate(chosen, without)
 
 
+@pytest.mark.parametrize("kind", ["star", "shuffled", "all-tokens", "time-averaged", "joint"])
+def test_without_a_word_a_map_is_ones(kind: str) -> None:
+    whole = evidence_of()
+    found = allocate(AllocationSettings(kind), Evidence(**{**vars(whole), "words": [[], whole.words[1]]})).weights
+    assert torch.allclose(found[:, 0], torch.ones(()), atol=1e-6)
+    assert not torch.allclose(found[:, 1], torch.ones(()), atol=1e-2)
+
+
 def with_value(value: float, columns: list[int]) -> Tensor:
     attention = attention_of(0, (3, 2, 24, 5))
     attention[1, 1, :, columns] = value
@@ -255,7 +263,6 @@ def with_value(value: float, columns: list[int]) -> Tensor:
     ("changes", "message"),
     [
         ({"words": [[[0], []], [[1]]]}, "rollout 0 has a word without tokens"),
-        ({"words": [[[0]], []]}, "rollout 1 has no words"),
         ({"words": [[[0]], [[5]]]}, "rollout 1 names a token outside"),
         ({"words": [[[0]], [[-1]]]}, "rollout 1 names a token outside"),
         ({"words": [[[0]]]}, "words of 1 rollouts, not of 2"),

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from star_bench import checkpoints, model_files, suites
-from star_bench.errors import UsageError
 from star_bench.evaluators.base import Prompt
-from star_bench.generation.pipeline import load
+from star_bench.generation.pipeline import load, load_tokenizers
 from star_bench.runs.workers import make_evaluator
 from star_bench.training.token_positions import TokenPositions
 from star_bench.training.words import CoreTokens, Part
@@ -50,7 +49,25 @@ def test_every_token_is_one_group_of_all_content(tokens: TokenPositions, car: Pr
     assert core.positions([car])[0].tolist() == [*content.clip, *content.t5]
 
 
-def test_a_prompt_whose_words_are_all_cut_off_is_named(tokens: TokenPositions) -> None:
+def test_where_no_core_word_is_read_all_tokens_stand_for_them(tokens: TokenPositions, car: Prompt) -> None:
     core = CoreTokens(tokens, part="clip", every_token=False)
-    with pytest.raises(UsageError, match="no core word of prompt far"):
-        core.locate(Prompt("far", "a of " * 30 + "kite"))
+    far = Prompt("far", "a of " * 30 + "kite")
+    found = core.locate(far)
+    assert (found.words, found.is_core) == (("every token",), False)
+    assert found.positions == (tokens.content(far.text).clip,)
+    assert core.locate(car).is_core
+
+
+@pytest.mark.parametrize("every_token", [True, False])
+def test_where_nothing_is_read_there_are_no_words(tokens: TokenPositions, every_token: bool) -> None:
+    core = CoreTokens(tokens, part="both", every_token=every_token)
+    nothing = Prompt("none", "")
+    found = core.locate(nothing)
+    assert (found.words, found.positions, found.is_core) == ((), (), False)
+    assert core.positions([nothing]).tolist() == [[-1]]
+    assert core.columns(nothing) == []
+
+
+def test_tokenizers_alone_place_words_as_the_whole_pipeline_does(tokens: TokenPositions, car: Prompt) -> None:
+    alone = TokenPositions(load_tokenizers(model_files.locate(checkpoints.resolve("miniature"))), 16)
+    assert alone.content(car.text) == tokens.content(car.text)
