@@ -195,6 +195,11 @@ class Evaluator(ABC):
             "use it without oracle maps, or a suite whose judge detects objects, as GenEval's does",
         )
 
+    def asked(self, metadata: dict[str, Any], where: str) -> str | None:
+        """All of a prompt's metadata that a picture is judged by, equal for two prompts just where they are judged alike;
+        None where the judge goes by the text, and by default. where: what the metadata are of, for messages."""
+        return None
+
     def cuts(self, prompts: Sequence[Prompt]) -> list[Cut] | None:
         """Which prompts the judge reads only the beginning of; none, for a judge that reads no prompts. None where that is
         not known, and by default."""

@@ -1,31 +1,62 @@
 """Pictures made elsewhere: which file is image k of which prompt.
 
-Two layouts. GenEval's own: NNNNN/metadata.jsonl and NNNNN/samples/*.png. Flat: prompts.txt, one prompt per line, and
-pictures named by the line's number from 0: 00000.png, or 00000_0.png, 00000_1.png for several.
+Two layouts. GenEval's own, with the rules of its evaluator (djghosh13/geneval at af4902f, evaluate_images.py, restated):
+NNNNN/metadata.jsonl and NNNNN/samples/KKKKK.png, where a prompt's folder and a picture are named by digits alone. Flat:
+prompts.txt, one prompt per line, and pictures named by the line's number from 0: 00000.png, or 00000_0.png, 00000_1.png
+for several. k is the number in a name, never a place in an order. Nothing that begins with a dot is a picture.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Prompt
-from star_bench.json_files import MAX_LINE, parse_json
+from star_bench.json_files import BLANK, read_objects
+from star_bench.prompt_files import lines_of
 from star_bench.protocol import digest_of
+from star_bench.runs.notices import Notice, named
 from star_bench.runs.store import Key
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 """How files of PNG, JPEG and WebP begin."""
 MAX_PICTURE = 128 << 20  # bytes, chosen here
-FLAT_NAME = re.compile(r"(?P<line>\d+)(?:[_-](?P<k>\d+))?")
+NUMBER = re.compile(r"[0-9]+")
+FLAT_NAME = re.compile(r"(?P<line>[0-9]+)(?:[_-](?P<k>[0-9]+))?")
+
+Asked = Callable[[dict[str, Any], str], str | None]
+"""`Evaluator.asked`."""
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+@dataclass(frozen=True)
+class Found:
+    """The file of each image that is there, of all the suite's prompts, and what a reader of the results must know."""
+
+    files: dict[Key, Path]
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass
+class _Place:
+    """One prompt as the folder has it: where that stands, its text, its metadata where it has any, its pictures by k."""
+
+    where: Path
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[int, Path] = field(default_factory=dict)
+
+    def add(self, k: int, path: Path) -> None:
+        if k in self.pictures:
+            one, other = sorted((self.pictures[k], path))
+            raise UsageError(f"{one} and {other} are both image {k} of one prompt", "leave one of them there")
+        self.pictures[k] = path
 
 
 def content_of(path: Path) -> bytes:
@@ -39,69 +70,177 @@ def content_of(path: Path) -> bytes:
     return content if content.startswith(MAGIC) else b""
 
 
-def _first_line(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.readline(MAX_LINE)
+def find(folder: Path, prompts: Sequence[Prompt], samples: int, *, asked: Asked, chosen: Iterable[str]) -> Found:
+    """Which file is which image of the suite's prompts. `chosen` are the ids of those that are judged, `samples` images
+    of each.
 
+    A prompt is matched by what its metadata ask for where the judge goes by that, else by its text. The n-th line, or
+    folder, of a text is the n-th prompt of that text; where the suite has one such prompt, its n-th image.
 
-def _geneval(folder: Path) -> list[tuple[str, list[Path]]]:
-    out = []
-    for metadata in sorted(folder.glob("*/metadata.jsonl")):
-        try:
-            text = str(parse_json(_first_line(metadata))["prompt"])
-        except (OSError, ValueError, LookupError, TypeError):
-            raise UsageError(
-                f"{metadata} has no prompt in its first line", "write GenEval's metadata row there"
-            ) from None
-        out.append((text, _pictures(metadata.parent / "samples")))
-    return out
-
-
-def _flat(folder: Path) -> list[tuple[str, list[Path]]]:
-    listed = folder / "prompts.txt"
-    try:
-        lines = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{listed} can't be read ({error})", "check that it is a readable UTF-8 file") from None
-    files: dict[int, list[tuple[int, Path]]] = {}
-    for path in _pictures(folder):
-        match = FLAT_NAME.fullmatch(path.stem)
-        if match is None or int(match["line"]) >= len(lines):
-            raise UsageError(
-                f"{path} belongs to no line of prompts.txt ({len(lines)} lines)",
-                "name pictures by the line's number from 0, as 00000.png or 00000_0.png",
-            )
-        files.setdefault(int(match["line"]), []).append((int(match["k"] or 0), path))
-    return [(text, [path for _, path in sorted(files.get(i, []))]) for i, text in enumerate(lines) if text]
-
-
-def find(folder: Path, prompts: Sequence[Prompt]) -> dict[Key, Path]:
-    """The file of each image that is there, for the suite's prompts by their text.
-
-    Raises UsageError for a folder in neither layout, one without any picture of the suite, and a prompt that the
-    suite does not have.
+    Raises UsageError for a folder in neither layout, one without any picture of the suite, a prompt that the suite does
+    not have, two files for one image, and numbers that seem to begin at 1.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "give the folder that holds the pictures")
-    if any(folder.glob("*/metadata.jsonl")):
-        found = _geneval(folder)
+    numbered = [each for each in sorted(folder.iterdir()) if each.is_dir() and NUMBER.fullmatch(each.name)]
+    if any((each / "metadata.jsonl").is_file() for each in numbered):
+        places = _geneval(numbered)
     elif (folder / "prompts.txt").is_file():
-        found = _flat(folder)
+        places = _flat(folder)
     else:
         raise UsageError(
             f"{folder} holds neither NNNNN/metadata.jsonl nor prompts.txt",
             "lay it out as GenEval does, or add prompts.txt with one prompt per line",
         )
-    by_text = {prompt.text: prompt for prompt in prompts}
-    unknown = [text for text, _ in found if text not in by_text]
-    if unknown:
-        raise UsageError(f"the suite has no prompt {unknown[0]!r}", "use the suite that these pictures were made for")
-    files = {(by_text[text].id, k): path for text, paths in found for k, path in enumerate(paths)}
-    if not files:
+    if not any(place.pictures for place in places):
         raise UsageError(f"{folder} holds no pictures", f"put files ending in {', '.join(SUFFIXES)} there")
-    return files
+    if not any(0 in place.pictures for place in places):
+        k, path = min((k, path) for place in places for k, path in place.pictures.items())
+        raise UsageError(
+            f"no prompt has an image 0, and {path} is image {k}", "number the images of each prompt from 0"
+        )
+    files, rewritten = _matched(places, prompts, asked)
+    chosen = set(chosen)
+    ours = [key for key in files if key[0] in chosen]
+    notices = _rewritten(rewritten, len(prompts)) + _beyond(ours, samples) + _ignored(folder, set(files.values()))
+    return Found(files, tuple(notices))
 
 
 def digest(files: dict[Key, Path]) -> str:
     """What the pictures are, by their bytes."""
     return digest_of([[*key, hashlib.sha256(content_of(path)).hexdigest()] for key, path in sorted(files.items())])
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def _geneval(folders: Sequence[Path]) -> list[_Place]:
+    out = []
+    for folder in folders:
+        metadata = folder / "metadata.jsonl"
+        example = "write GenEval's metadata row there, a JSON object with a 'prompt'"
+        rows = [each.value for each in read_objects(metadata, example)]
+        if len(rows) > 1:
+            raise UsageError(f"{metadata} holds {len(rows)} objects, and a prompt has one", example)
+        text = rows[0].get("prompt")
+        if not isinstance(text, str):
+            raise UsageError(f"{metadata} has no prompt", example)
+        place = _Place(metadata, text.strip(BLANK), rows[0])
+        for path in _pictures(folder / "samples"):
+            if NUMBER.fullmatch(path.stem):
+                place.add(int(path.stem), path)
+        out.append(place)
+    return out
+
+
+def _flat(folder: Path) -> list[_Place]:
+    listed = folder / "prompts.txt"
+    places = [_Place(listed, text) for text in lines_of(listed)]
+    for path in _pictures(folder):
+        match = FLAT_NAME.fullmatch(path.stem)
+        if match is None:
+            continue
+        line = int(match["line"])
+        if line >= len(places) or not places[line].text:
+            raise UsageError(
+                f"{path} belongs to no line of prompts.txt ({len(places)} lines)",
+                "name pictures by the line's number from 0, as 00000.png or 00000_0.png",
+            )
+        places[line].add(int(match["k"] or 0), path)
+    begun = [line for line, place in enumerate(places) if place.pictures]
+    if begun and begun[0] == 1 and places[0].text:
+        raise UsageError(
+            f"{folder} has pictures of line 1 and none of line 0, so they seem to be numbered from 1",
+            "number them from 0; if only that picture is lost, put an empty 0.png in its place",
+        )
+    return [place for place in places if place.text]
+
+
+def _matched(
+    places: Sequence[_Place], prompts: Sequence[Prompt], asked: Asked
+) -> tuple[dict[Key, Path], dict[str, str]]:
+    """The file of each image, and of prompts that have another text in the folder that text, by id."""
+    by_text: dict[str, list[Prompt]] = defaultdict(list)
+    by_rule: dict[str, list[Prompt]] = defaultdict(list)
+    for prompt in prompts:
+        by_text[prompt.text].append(prompt)
+        if rule := asked(prompt.metadata, f"prompt {prompt.id}"):
+            by_rule[rule].append(prompt)
+    groups: dict[str, list[_Place]] = defaultdict(list)
+    candidates: dict[str, list[Prompt]] = {}
+    rewritten: dict[str, str] = {}
+    for place in places:
+        rule = asked(place.metadata, str(place.where))
+        same = by_text.get(place.text, []) if rule is None else by_rule.get(rule, [])
+        if not same:
+            known = by_text.get(place.text)
+            what = f"the suite's prompt {place.text!r} asks for something else than {place.where}" if known else ""
+            raise UsageError(
+                what or f"the suite has no prompt {place.text!r}", "use the suite that these pictures were made for"
+            )
+        same = [prompt for prompt in same if prompt.text == place.text] or same
+        key = same[0].id
+        groups[key].append(place)
+        candidates[key] = same
+        if same[0].text != place.text:
+            rewritten[key] = place.text
+    files: dict[Key, Path] = {}
+    for key, group in groups.items():
+        files |= _images(group, candidates[key])
+    return files, rewritten
+
+
+def _images(places: Sequence[_Place], prompts: Sequence[Prompt]) -> dict[Key, Path]:
+    """Of the places of one text, in order, given the suite's prompts of that text, in order."""
+    if len(places) <= len(prompts):
+        pairs = zip(places, prompts, strict=False)
+        return {(prompt.id, k): path for place, prompt in pairs for k, path in place.pictures.items()}
+    one, other = places[0].where, places[1].where
+    if one != other:
+        raise UsageError(
+            f"{one.parent} and {other.parent} are both of the prompt {places[0].text!r}", "leave one of them there"
+        )
+    many = next((path for place in places for k, path in place.pictures.items() if k > 0), None)
+    if len(prompts) > 1 or many:
+        raise UsageError(
+            f"{one} has {places[0].text!r} on {len(places)} lines, and "
+            + (f"{many} is one of several pictures of a line" if many else f"the suite has it {len(prompts)} times"),
+            "write each prompt on one line, and name its pictures 00000_0.png, 00000_1.png",
+        )
+    return {(prompts[0].id, n): path for n, place in enumerate(places) for path in place.pictures.values()}
+
+
+def _rewritten(texts: dict[str, str], of: int) -> list[Notice]:
+    if not texts:
+        return []
+    ids = tuple(sorted(texts))
+    text = (
+        f"PROMPTS REWRITTEN: the pictures of {len(ids)} of {of} prompts were made with another text than the suite's "
+        f"({named(ids)}; the first: {texts[ids[0]]!r}), and are judged by what its metadata ask for"
+    )
+    return [Notice("prompts_rewritten", text, ids)]
+
+
+def _beyond(keys: Sequence[Key], samples: int) -> list[Notice]:
+    beyond = [key for key in keys if key[1] >= samples]
+    if not beyond:
+        return []
+    ids = tuple(sorted({prompt_id for prompt_id, _ in beyond}))
+    text = (
+        f"PICTURES NOT JUDGED: {len(beyond)} of {len(keys)}, as {samples} of each prompt are planned "
+        f"(--samples {1 + max(k for _, k in beyond)} judges all)"
+    )
+    return [Notice("pictures_not_judged", text, ids)]
+
+
+def _ignored(folder: Path, taken: set[Path]) -> list[Notice]:
+    """Pictures that lie in the folder and are no image by their names or places."""
+    left = [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES and path not in taken
+    ]
+    if not left:
+        return []
+    return [Notice("pictures_ignored", f"PICTURES IGNORED: {len(left)} whose name is no image's ({named(left)})")]

@@ -153,6 +153,7 @@ def prepare(options: Options) -> Prepared:
     prompts = select(everything, options.limit)
     judges = evaluator.judges()
     files, protocol = None, None
+    notices: tuple[Notice, ...] = ()
     source: dict[str, Any] = {"folder": str(options.images)}
     if checkpoint and local:
         protocol = merge_protocol(
@@ -180,15 +181,17 @@ def prepare(options: Options) -> Prepared:
         }
     else:
         assert options.images is not None
-        files = foreign.find(options.images, everything)
+        samples = options.samples or card.protocol.samples or 1
+        chosen = (prompt.id for prompt in prompts)
+        found = foreign.find(options.images, everything, samples, asked=evaluator.asked, chosen=chosen)
+        files, notices = found.files, found.notices
         name = options.images.resolve().name
         subject = Subject(name, foreign.digest(files), "not stated", foreign=True)
-        samples = options.samples or card.protocol.samples or 1
     plan = Plan(subject, card, evaluator.metric, judges, prompts, len(everything), samples, protocol)
     folder = plan.folder(options.runs)
     if options.shard:
         folder = options.shard.folder(folder)
-    return Prepared(plan, folder, evaluator, local, source, files, engine, device)
+    return Prepared(plan, folder, evaluator, local, source, files, engine, device, notices)
 
 
 def suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefaults:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +28,12 @@ from star_bench.evaluators.base import (
 )
 from star_bench.evaluators.geneval.filtering import COUNTING_THRESHOLD, MAX_OBJECTS, THRESHOLD, keep
 from star_bench.evaluators.geneval.mask import encode
-from star_bench.evaluators.geneval.metadata import training_rows
+from star_bench.evaluators.geneval.metadata import PromptRow, judged_rows
+from star_bench.evaluators.geneval.metadata import parse as parse_row
 from star_bench.evaluators.geneval.official_results import ResultRow, to_line
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, COLORS, OFFICIAL, Vocabulary, generate, official
 from star_bench.evaluators.geneval.verdict import DetectedObject, Found, judge, judge_strictly, needs_color
+from star_bench.json_files import read_json
 from star_bench.weights import WeightsReference, folder_digest
 
 if TYPE_CHECKING:
@@ -47,11 +51,17 @@ Votes = dict[str, float]
 """Colour -> its share of the vote, in [0, 1]; the winner first."""
 
 
-class PromptOptions(Strict):
+class Words(Strict):
+    """What prompts may speak of. No classes: those that the detector names."""
+
+    classes: list[str] = Field(default_factory=list)
+    colors: list[str] = Field(default_factory=lambda: list(COLORS))
+
+
+class PromptOptions(Words):
     """Of the grammar, for a vocabulary that is not the official one."""
 
     classes: list[str] = Field(default_factory=lambda: list(COCO_CLASSES))
-    colors: list[str] = Field(default_factory=lambda: list(COLORS))
     seed: int
     rows: int
 
@@ -122,24 +132,38 @@ class GenEval(Evaluator):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
+        """Raises MissingWeights where the prompts are a file's and the detector, which names the classes, is not there."""
         options = self._options
-        return Vocabulary(tuple(options.classes), tuple(options.colors)) if options else OFFICIAL
+        if options is None:
+            return OFFICIAL
+        classes = options.classes or _class_names(self.settings.detector.weights.locate())
+        return Vocabulary(tuple(classes), tuple(options.colors))
 
     @cached_property
-    def _options(self) -> PromptOptions | None:
-        match self.card.prompts.generator:
+    def _options(self) -> Words | None:
+        source, where = self.card.prompts, f"suite {self.card.name}: prompts"
+        match source.generator:
             case "geneval-official":
                 return None
             case "geneval":
-                return parse(PromptOptions, self.card.prompts.options, f"suite {self.card.name}: prompts.options")
+                return parse(PromptOptions, source.options, f"{where}.options")
+            case None if source.path:
+                return parse(Words, source.options, f"{where}.options")
         raise UsageError(
-            f"suite {self.card.name}: GenEval has no prompt generator {self.card.prompts.generator!r}",
-            "use geneval-official or geneval",
+            f"{where}: GenEval has no prompt generator {source.generator!r}",
+            "use geneval-official or geneval, or give 'path', a file of metadata rows, instead",
         )
 
     def prompts(self) -> list[Prompt]:
+        """Generated, or the metadata rows of the card's file. Raises UsageError, with the line, for a row that can't be
+        judged."""
         options = self._options
-        rows = generate(self.vocabulary, seed=options.seed, rows=options.rows) if options else official()
+        if options is None:
+            rows = official()
+        elif isinstance(options, PromptOptions):
+            rows = generate(self.vocabulary, seed=options.seed, rows=options.rows)
+        else:
+            rows = [row for _, row in judged_rows(prompt_files.prompts_of(self.card).locate(), self.vocabulary)]
         return [Prompt(f"{i:05d}", row["prompt"], row["tag"], row) for i, row in enumerate(rows)]
 
     def training_prompts(self) -> list[Prompt]:
@@ -147,7 +171,7 @@ class GenEval(Evaluator):
 
         Raises what Evaluator.training_prompts raises, and UsageError, with the line, for a row that can't be judged.
         """
-        rows = training_rows(prompt_files.locate_training(self.card), self.vocabulary)
+        rows = judged_rows(prompt_files.locate_training(self.card), self.vocabulary)
         ids = training_ids((number, row["prompt"]) for number, row in rows)
         return [Prompt(name, row["prompt"], row["tag"], row) for name, (_, row) in zip(ids, rows, strict=True)]
 
@@ -231,6 +255,12 @@ class GenEval(Evaluator):
         )
         return [{thing.index: next(each) for thing in things} for things in asked]
 
+    def asked(self, metadata: dict[str, Any], where: str) -> str | None:
+        """None where nothing is said of what must be there. Raises UsageError for a row that can't be judged."""
+        if "include" not in metadata:
+            return None
+        return parse_row(PromptRow, json.dumps(metadata), where, "give GenEval's metadata row").asked()
+
     def cuts(self, prompts: Sequence[Prompt]) -> list[Cut]:
         """None: the judges read the prompts' metadata, which is short."""
         return []
@@ -257,6 +287,17 @@ class GenEval(Evaluator):
 def _rows_of(classes: Container[str], found: Found) -> list[int]:
     """The objects of some classes, by their row among the picture's detections."""
     return [thing.index for name, objects in found.items() if name in classes for thing in objects]
+
+
+def _class_names(folder: Path) -> Sequence[str]:
+    """What the detector's weights call their classes. COCO's 80 have GenEval's names, which differ in three."""
+    path = folder / "config.json"
+    try:
+        labels = read_json(path, "give the suite's prompts.options 'classes'")["id2label"]
+        names = [str(labels[str(i)]) for i in range(len(labels))]
+    except (OSError, LookupError, TypeError) as error:
+        raise Refused(f"{path} names no classes ({error})", "give the suite's prompts.options 'classes'") from None
+    return COCO_CLASSES if len(names) == len(COCO_CLASSES) else names
 
 
 def _winner(votes: Votes) -> str:

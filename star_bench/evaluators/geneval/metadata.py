@@ -6,6 +6,7 @@ sometimes exclude, and prompt. A position is a relation and the index of the cla
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,6 +54,12 @@ class Metadata(BaseModel):
                 raise ValueError(f"include.{i}.position must refer to an earlier clause")
         return self
 
+    def asked(self) -> str:
+        """All that a picture is judged by; rows that are equal here are one scene, whatever words and free keys they
+        have."""
+        clauses = ([clause.model_dump(exclude_unset=True) for clause in each] for each in (self.include, self.exclude))
+        return json.dumps([self.tag, *clauses], sort_keys=True)
+
 
 class PromptRow(Metadata):
     """A row that a picture can be made of and judged by."""
@@ -60,11 +67,6 @@ class PromptRow(Metadata):
     tag: str
     prompt: str = Field(min_length=1)
     include: list[Include] = Field(min_length=1)
-
-    def asked(self) -> tuple[Any, ...]:
-        """All that a picture is judged by; rows that are equal here are one prompt, whatever their free keys say."""
-        clauses = ([clause.model_dump(exclude_unset=True) for clause in each] for each in (self.include, self.exclude))
-        return self.tag, *clauses
 
 
 def parse(model: type[Model], text: str, where: str, remedy: str) -> Model:
@@ -85,14 +87,14 @@ def prompt_rows(path: Path) -> Iterator[tuple[int, PromptRow, dict[str, Any]]]:
         yield written.number, parse(PromptRow, written.text, written.where, remedy), written.value
 
 
-def training_rows(path: Path, vocabulary: Vocabulary) -> list[tuple[int, dict[str, Any]]]:
+def judged_rows(path: Path, vocabulary: Vocabulary) -> list[tuple[int, dict[str, Any]]]:
     """The rows as they were written, each with its line's number.
 
     Raises what `prompt_rows` raises, and UsageError for a word that the judges don't know, and for a prompt that asks
     for one thing on one line and for another on the next: its pictures would be judged by two rules in one group.
     """
     rows: list[tuple[int, dict[str, Any]]] = []
-    first: dict[str, tuple[int, tuple[Any, ...]]] = {}
+    first: dict[str, tuple[int, str]] = {}
     for number, row, written in prompt_rows(path):
         if unknown := _unknown(row, vocabulary):
             raise UsageError(

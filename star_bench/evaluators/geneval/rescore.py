@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from star_bench.evaluators.geneval.metadata import Metadata
 from star_bench.evaluators.geneval.official_results import ResultRow
 from star_bench.evaluators.geneval.prompts import TAGS, official
 from star_bench.evaluators.geneval.verdict import judge
+
+SHOWN = 5  # names in a sentence, chosen here; the JSON has all
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,23 @@ class Rescored:
     def summary(self) -> dict[str, Any]:
         """Plain data: counts, what changed, the scores, and whether the official set is complete.
 
-        Scores are shares in [0, 1]. official_prompts_missing and complete are None where a prompt is not official.
-        Raises Refused where the official prompts can't be generated.
+        Scores are shares in [0, 1]. Rows are of one prompt where their metadata ask for the same, whatever their words
+        and free keys. official_prompts_missing, missing_prompts and complete are None where a row asks for something that
+        is not official; repeated_rows are files that stand on more than one. Raises Refused where the official prompts
+        can't be generated.
         """
+        expected = {_asked(metadata, metadata["tag"]): metadata["prompt"] for metadata in official()}
+        asked = [_asked(row.metadata, row.tag) for row in self.rows]
+        is_official = expected.keys() >= set(asked)
+        # Of a set of one's own, two texts may ask for the same.
+        keys = [(scene, "" if is_official else row.prompt) for scene, row in zip(asked, self.rows, strict=True)]
         tags = _grouped((row.tag, row.correct) for row in self.rows)
-        prompts = _grouped((_prompt(row.metadata), row.correct) for row in self.rows)
+        prompts = _grouped((key, row.correct) for key, row in zip(keys, self.rows, strict=True))
         counts = [len(images) for images in prompts.values()]
-        expected = {_prompt(metadata) for metadata in official()}
-        missing = len(expected) - len(prompts) if prompts.keys() <= expected else None
+        missing = [text for scene, text in expected.items() if scene not in asked] if is_official else None
+        files = Counter(row.filename for row in self.rows)
+        repeated = [name for name, times in files.items() if times > 1]
+        whole = not missing and min(counts) == max(counts) and not repeated
         return {
             "rows": len(self.rows),
             "prompts": len(prompts),
@@ -53,9 +65,11 @@ class Rescored:
             "tags": {
                 tag: {"value": fmean(tags[tag]), "images": len(tags[tag])} for tag in sorted(tags, key=_tag_order)
             },
-            "official_prompts_missing": missing,
+            "official_prompts_missing": None if missing is None else len(missing),
+            "missing_prompts": missing,
+            "repeated_rows": repeated,
             "images_per_prompt": {"min": min(counts), "max": max(counts)},
-            "complete": None if missing is None else missing == 0 and min(counts) == max(counts),
+            "complete": None if missing is None else whole,
         }
 
 
@@ -73,11 +87,13 @@ def readable(summary: dict[str, Any]) -> list[dict[str, Any]]:
 def warnings(summary: dict[str, Any]) -> list[str]:
     """What a reader of the numbers must know: incomplete sets, verdicts that are not ours, verdicts that changed."""
     out = []
-    if missing := summary["official_prompts_missing"]:
+    if missing := summary["missing_prompts"]:
         out.append(
-            f"incomplete: {missing} of GenEval's {summary['prompts'] + missing} prompts have no image, "
-            f"so these are not GenEval scores"
+            f"incomplete: {len(missing)} of GenEval's {summary['prompts'] + len(missing)} prompts have no image "
+            f"({_few(missing)}), so these are not GenEval scores"
         )
+    if repeated := summary["repeated_rows"]:
+        out.append(f"{len(repeated)} images stand on more than one row and count more than once ({_few(repeated)})")
     fewest, most = summary["images_per_prompt"].values()
     if fewest != most:
         out.append(f"incomplete: some prompts have {fewest} images and others {most}")
@@ -93,15 +109,20 @@ def warnings(summary: dict[str, Any]) -> list[str]:
     return out
 
 
-def _grouped(pairs: Iterable[tuple[str, bool]]) -> dict[str, list[bool]]:
-    groups: dict[str, list[bool]] = defaultdict(list)
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(map(repr, names[:SHOWN])) + more
+
+
+def _grouped(pairs: Iterable[tuple[Hashable, bool]]) -> dict[Any, list[bool]]:
+    groups: dict[Any, list[bool]] = defaultdict(list)
     for key, correct in pairs:
         groups[key].append(correct)
     return groups
 
 
-def _prompt(metadata: dict[str, Any]) -> str:
-    return json.dumps(metadata, sort_keys=True)
+def _asked(metadata: dict[str, Any], tag: str) -> str:
+    return Metadata.model_validate_json(json.dumps({**metadata, "tag": tag})).asked()
 
 
 def _tag_order(tag: str) -> int:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from star_bench import suites
-from star_bench.errors import Refused
+from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.base import Image, Judged, Prompt, Score, Status, check_canaries
 from star_bench.evaluators.geneval.detection.postprocess import Detections
 from star_bench.evaluators.geneval.evaluator import GenEval
 from star_bench.evaluators.geneval.filtering import keep
 from star_bench.evaluators.geneval.official_results import read_results
+from star_bench.evaluators.geneval.prompts import counting_row, row
 from star_bench.evaluators.geneval.rescore import rescore
 from star_bench.miniature.scenes import KINDS, WORLDS, random_scene
 
@@ -22,6 +25,56 @@ from star_bench.miniature.scenes import KINDS, WORLDS, random_scene
 @pytest.fixture(scope="module")
 def judge() -> GenEval:
     return GenEval(suites.load("geneval-miniature"))
+
+
+def own_suite(folder: Path, *rows: dict[str, Any], **prompts: Any) -> GenEval:
+    """A suite whose test set is a file, with the miniature's judges."""
+    (folder / "meta.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    shipped = suites.load("geneval-miniature")
+    source = suites.PromptSource(**{"path": "meta.jsonl", **prompts})
+    return GenEval(shipped.model_copy(update={"folder": folder, "prompts": source}))
+
+
+FIVE_CUPS = {**counting_row("cup", 4), "prompt": "a photo of five cups", "index": 3}
+FIVE_CUPS |= {"include": [{"class": "cup", "count": 5}], "exclude": [{"class": "cup", "count": 6}]}
+
+
+def test_a_file_of_metadata_is_a_test_set(tmp_path: Path) -> None:
+    """With the classes that the detector names, in its order, and judged by the official rule."""
+    one_car = row("single_object", [{"class": "car", "count": 1}])
+    judge = own_suite(tmp_path, FIVE_CUPS, one_car)
+    prompts = judge.prompts()
+    assert prompts == [
+        Prompt("00000", "a photo of five cups", "counting", FIVE_CUPS),
+        Prompt("00001", "a photo of a car", "single_object", one_car),
+    ]
+    assert judge.vocabulary.classes == GenEval(suites.load("geneval-miniature")).vocabulary.classes
+    rng = np.random.default_rng(1)
+    scene = next(
+        s for s in iter(lambda: random_scene(WORLDS["small"], rng, "single_object"), None) if "car" in s.caption
+    )
+    wrong, right = judge.score([scene.image] * 2, prompts)
+    assert (wrong.value, right.value) == (0, 1)
+    assert wrong.detail["reason"] == "expected cup>=5, found 0"
+
+
+@pytest.mark.parametrize(
+    ("changed", "prompts", "sentence"),
+    [
+        ({"include": [{"class": "zebra", "count": 1}]}, {}, "line 1, has the class 'zebra'"),
+        ({"tag": "couting"}, {}, "line 1, has the tag 'couting'"),
+        ({"include": [{"class": "cup"}]}, {}, "line 1: include.0.count"),
+        ({}, {"options": {"classes": ["car"]}}, "line 1, has the class 'cup'"),
+        ({}, {"options": {"seed": 3}}, "seed"),
+        ({}, {"path": None}, "no prompt generator None"),
+        ({}, {"generator": "gpt"}, "no prompt generator 'gpt'"),
+    ],
+)
+def test_a_test_set_that_cannot_be_judged_is_refused(
+    tmp_path: Path, changed: dict[str, Any], prompts: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        own_suite(tmp_path, {**FIVE_CUPS, **changed}, **prompts).prompts()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from star_bench.evaluators.geneval.official_results import ResultRow, to_line
 from star_bench.evaluators.geneval.prompts import counting_row, official, row
-from star_bench.evaluators.geneval.rescore import rescore
+from star_bench.evaluators.geneval.rescore import rescore, warnings
 from star_bench.evaluators.geneval.verdict import DetectedObject, Found
 
 PLACES = {"left of": (-100, 0), "right of": (100, 0), "above": (0, -100), "below": (0, 100)}
@@ -88,6 +88,8 @@ def test_a_true_official_file_stays_as_it_is() -> None:
         "all_images": 1.0,
         "tags": {tag: {"value": 1.0, "images": 2 * number} for tag, number in tags.items()},
         "official_prompts_missing": 0,
+        "missing_prompts": [],
+        "repeated_rows": [],
         "images_per_prompt": {"min": 2, "max": 2},
         "complete": True,
     }
@@ -205,3 +207,23 @@ def test_other_prompts_are_never_called_complete() -> None:
     summary = rescore([*official_results(), result(MIXED)] * 2).summary()
     assert (summary["official_prompts_missing"], summary["complete"]) == (None, None)
     assert list(summary["tags"])[-1] == "mixed"
+
+
+@pytest.mark.parametrize("change", [{}, {"index": 7, "caption": "long"}, {"prompt": "in soft light, it"}])
+def test_lost_prompts_are_named_whatever_else_the_metadata_say(change: dict[str, Any]) -> None:
+    """Rows are told apart by what they ask for, as BAGEL's long captions keep it."""
+    rows = [replace(each, metadata={**each.metadata, **change}) for each in official_results()[20:]]
+    summary = rescore(rows).summary()
+    assert (summary["prompts"], summary["official_prompts_missing"], summary["complete"]) == (543, 10, False)
+    assert summary["missing_prompts"] == [metadata["prompt"] for metadata in official()[:10]]
+    assert any(
+        "10 of GenEval's 553 prompts" in told and repr(official()[0]["prompt"]) in told for told in warnings(summary)
+    )
+
+
+def test_rows_that_stand_twice_are_named() -> None:
+    rows = official_results()
+    summary = rescore([*rows, rows[3], rows[3], rows[8]]).summary()
+    assert summary["repeated_rows"] == [rows[3].filename, rows[8].filename]
+    assert summary["complete"] is False
+    assert any(told.startswith("2 images stand on more than one row") for told in warnings(summary))
