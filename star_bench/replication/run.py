@@ -13,11 +13,12 @@ from star_bench.replication.readiness import Lack, Readiness
 from star_bench.replication.reading import Reading, read
 from star_bench.replication.sensitivity import Cell, compare
 from star_bench.replication.verdict import Finding, Verdict, judge
-from star_bench.replication.window import SAME, WHOLE, WITHIN, Window, within_prompts
+from star_bench.replication.window import SAME, WHOLE, WITHIN, Window
 from star_bench.reporting.write import folder_name, write_report
 from star_bench.runs import run as runner
 from star_bench.runs.cost import estimate_cost
 from star_bench.runs.progress import Progress
+from star_bench.statistics.within import TWO_DRAWS, within_prompts
 
 
 @dataclass(frozen=True)
@@ -174,13 +175,13 @@ def window_of(row: Row, reading: Reading) -> Window | None:
     """None where nothing is known of chance: a single image of a tag's single prompt."""
     if row.same_noise:
         return Window(0.0, row.rounding, row.tolerance, SAME)
-    noise, basis = within_prompts(list(reading.prompts.values()), of_tags=reading.of_tags), WITHIN
-    if noise is None:
-        low, high = reading.entry.low, reading.entry.high
-        if low is None or high is None:
-            return None
-        noise, basis = (high - low) / 2, WHOLE
-    return Window(2**0.5 * noise, row.rounding, row.tolerance, basis)
+    noise = within_prompts(list(reading.prompts.values()), of_tags=reading.of_tags)
+    if noise is not None:
+        return Window(TWO_DRAWS * noise.half_width, row.rounding, row.tolerance, WITHIN)
+    low, high = reading.entry.low, reading.entry.high
+    if low is None or high is None:
+        return None
+    return Window(TWO_DRAWS * (high - low) / 2, row.rounding, row.tolerance, WHOLE)
 
 
 def _grid(row: Row, grid: Grid, own: Reading, options: runner.Options, runs: _Runs) -> tuple[Cell, ...]:

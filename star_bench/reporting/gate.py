@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
@@ -13,12 +13,14 @@ from star_bench.reporting.aggregate_values import values_of
 from star_bench.reporting.comparison.comparable import REMEDIES, Part, waived
 from star_bench.reporting.comparison.compare import Comparison, compare
 from star_bench.reporting.numbers import number, signed
-from star_bench.reporting.run_files import PublishedEntry, Results, RunFiles
+from star_bench.reporting.published import measure_of
+from star_bench.reporting.run_files import AggregateEntry, PublishedEntry, Results, RunFiles
 from star_bench.reporting.tables import licence_marks, shortcomings
 from star_bench.statistics import bootstrap, gate, multiple, paired
-from star_bench.statistics.bootstrap import Estimate, PromptValues, estimate, spread
+from star_bench.statistics.bootstrap import Estimate, PromptValues, Spread, spread
 from star_bench.statistics.power import POWER
 from star_bench.statistics.rule import ALPHA, METHODS, Rule
+from star_bench.statistics.within import TWO_DRAWS, WITHIN, Noise, within_prompts
 
 
 class Verdict(StrEnum):
@@ -62,6 +64,10 @@ class Gate:
     incomplete: str
     """Why there can be no verdict; empty where there is one."""
     notices: tuple[str, ...]
+    chance: str = f"the {bootstrap.STANDARD_ERROR}"
+    """What p reckons with."""
+    difference: str = paired.METHOD
+    """How the difference and its interval were made."""
 
     @property
     def verdict(self) -> Verdict:
@@ -83,8 +89,8 @@ class Gate:
         corrected = f"; corrected over {len(self.checks)} checks by {multiple.METHOD}" if several else ""
         return {
             "rule": f"{self.rule.value}: {METHODS[self.rule]} (margin {self.margin:g}, p at most {ALPHA:g})",
-            "p": f"one-sided, Student's t with the {bootstrap.STANDARD_ERROR}{corrected}",
-            "difference": paired.METHOD,
+            "p": f"one-sided, Student's t with {self.chance}{corrected}",
+            "difference": self.difference,
             "smallest": f"worsening that the test finds with probability {POWER:g}, uncorrected",
         }
 
@@ -164,12 +170,17 @@ def against_run(
 def against_published(
     run: RunFiles, entry: PublishedEntry, *, rule: Rule, margin: float, each_tag: bool = False
 ) -> Gate:
-    """The headline, and with `each_tag` the tags that were printed too, against a number that somebody published.
+    """The measure that was printed, and with `each_tag` the tags that were printed too, against a number that somebody
+    published.
 
-    A printed number has no interval, so only this run's chance is reckoned with. Raises UsageError as `against_run`, and
-    for a subset of the suite's prompts, whose number is not the same.
+    It was made on the same prompts by another draw of noise, so what counts as chance is the noise within prompts of both
+    draws, as for `star-bench replicate`.
+
+    Raises UsageError as `against_run`, and for a subset of the suite's prompts, whose number is not the same; Refused
+    where the number is of another measure, judge or scale (`published.measure_of`).
     """
     results = run.results
+    measure = measure_of(results, entry)
     _check_margin(rule, margin, results, entry.value)
     if results.subset:
         raise UsageError(
@@ -178,14 +189,17 @@ def against_published(
         )
     counts = results.counts
     incomplete = "" if results.is_complete else f"{counts.ok} of {counts.planned} images have a score"
-    said = f"its protocol ({entry.protocol}) and metric ({entry.metric or 'not stated'}) were not checked against this run's"
     notices = [
-        f"PUBLISHED NUMBER: {entry.source}; {said}",
+        f"PUBLISHED NUMBER: {entry.source}; its protocol ({entry.protocol}) was not checked against this run's",
         *shortcomings(results),
         *licence_marks(results.ledger),
     ]
-    checks = [] if incomplete else _published_checks(run, entry, rule, margin, each_tag)
-    return _gate(run, f"{entry.model} as published", rule, margin, checks, incomplete, notices)
+    values = values_of(run, measure)
+    noise = within_prompts(list(values.values()), of_tags=measure.of_tags)
+    checks = [] if incomplete else _published_checks(run, measure, entry, rule, margin, each_tag)
+    found = _gate(run, f"{entry.model} as published", rule, margin, checks, incomplete, notices)
+    chance = f"the noise of two draws, {WITHIN if noise else f'each with the {bootstrap.STANDARD_ERROR}'}"
+    return replace(found, chance=chance, difference=f"from the printed number; 95 %, Student's t with {chance}")
 
 
 def _check_margin(rule: Rule, margin: float, results: Results, baseline: float | None) -> None:
@@ -243,17 +257,17 @@ def _paired_checks(found: Comparison, rule: Rule, margin: float, each_tag: bool)
             rule, row.changes, margin=margin, of_tags=row.of_tags, limits=limits, identical=found.identical
         )
         assert row.before is not None and row.after is not None  # complete runs have values
-        smallest = _smallest(row.changes, row.of_tags)
+        chance = spread(row.changes, of_tags=row.of_tags)
+        smallest = _seen(chance if chance and chance.fewest > 1 else None)
         out.append(Check(row.kind, row.title, row.before, row.after, row.difference, p, smallest, None))
     return out
 
 
-def _published_checks(run: RunFiles, entry: PublishedEntry, rule: Rule, margin: float, each_tag: bool) -> list[Check]:
-    headline = run.results.aggregates[0]
-    out = [
-        _printed(
-            "aggregate", headline.title, entry.value, headline.of_tags, values_of(run, headline), run, rule, margin
-        )
+def _published_checks(
+    run: RunFiles, measure: AggregateEntry, entry: PublishedEntry, rule: Rule, margin: float, each_tag: bool
+) -> list[Check]:
+    asked: list[_Printed] = [
+        _Printed("aggregate", measure.title, entry.value, measure.of_tags, list(values_of(run, measure).values()))
     ]
     for tag, value in entry.tags.items() if each_tag else ():
         mine: dict[str, list[float]] = {}
@@ -262,37 +276,42 @@ def _published_checks(run: RunFiles, entry: PublishedEntry, rule: Rule, margin: 
                 mine.setdefault(image.prompt.id, []).append(image.value)
         if not mine:
             raise Refused(f"{run.folder} has no tag named {tag!r}, which {entry.source} has", "leave --each-tag out")
-        values = {name: PromptValues(tag, found) for name, found in mine.items()}
-        out.append(_printed("tag", tag, value, False, values, run, rule, margin))
-    return out
+        asked.append(_Printed("tag", tag, value, False, [PromptValues(tag, found) for found in mine.values()]))
+    return [each.check(run.results.metric.range, rule, margin) for each in asked]
 
 
-def _printed(
-    kind: Literal["aggregate", "tag"],
-    title: str,
-    value: float,
-    of_tags: bool,
-    measured: Mapping[str, PromptValues],
-    run: RunFiles,
-    rule: Rule,
-    margin: float,
-) -> Check:
-    """One measure against its printed value."""
-    low, high = run.results.metric.range
-    limits = (None, None) if low is None or high is None else (low - value, high - value)
-    moved = [PromptValues(prompt.tag, [v - value for v in prompt.values]) for prompt in measured.values()]
-    found = estimate(moved, of_tags=of_tags, limits=limits, scale="identity")
-    assert found.value is not None  # complete runs have values
-    p = gate.p_value(rule, moved, margin=margin, of_tags=of_tags, limits=limits)
-    return Check(kind, title, value, value + found.value, found, p, _smallest(moved, of_tags), None)
+@dataclass(frozen=True)
+class _Printed:
+    """One measure's printed value, and what was measured, prompt by prompt."""
+
+    kind: Literal["aggregate", "tag"]
+    title: str
+    value: float
+    of_tags: bool
+    measured: Sequence[PromptValues]
+
+    def check(self, limits: tuple[float | None, float | None], rule: Rule, margin: float) -> Check:
+        low, high = limits
+        bounds = (None, None) if low is None or high is None else (low - self.value, high - self.value)
+        moved = [PromptValues(prompt.tag, [v - self.value for v in prompt.values]) for prompt in self.measured]
+        found = spread(moved, of_tags=self.of_tags)
+        assert found is not None  # complete runs have values
+        noise = within_prompts(moved, of_tags=self.of_tags)
+        if noise is None and found.fewest > 1:
+            noise = Noise(found.standard_error, found.degrees)
+        both = noise and Noise(TWO_DRAWS * noise.standard_error, noise.degrees)
+        reach = both.half_width if both else None
+        ends = (None, None) if reach is None else (found.value - reach, found.value + reach)
+        difference = Estimate(found.value, ends[0], ends[1], found.n_images, found.n_prompts)
+        p = gate.p_value(rule, moved, margin=margin, of_tags=self.of_tags, limits=bounds, noise=both)
+        return Check(self.kind, self.title, self.value, self.value + found.value, difference, p, _seen(both), None)
 
 
-def _smallest(moved: Sequence[PromptValues], of_tags: bool) -> float | None:
-    """What the uncorrected one-sided test finds with probability POWER; None where the data give no measure of chance."""
-    found = spread(moved, of_tags=of_tags)
-    if found is None or found.fewest < 2 or not found.standard_error:
+def _seen(chance: Spread | Noise | None) -> float | None:
+    """What the uncorrected one-sided test finds with probability POWER; None where there is no measure of chance."""
+    if chance is None or not chance.standard_error:
         return None
-    return (found.quantile(1 - ALPHA) + found.quantile(POWER)) * found.standard_error
+    return (chance.quantile(1 - ALPHA) + chance.quantile(POWER)) * chance.standard_error
 
 
 def _decided(checks: Sequence[Check], rule: Rule) -> list[Check]:

@@ -1,10 +1,17 @@
-"""Which number that somebody published is meant as the baseline of a run."""
+"""Which number that somebody published is meant as the baseline of a run, and which measure of the run it is."""
 
 from __future__ import annotations
 
+import re
+
 from star_bench import checkpoints
-from star_bench.errors import UsageError
-from star_bench.reporting.run_files import PublishedEntry, Results
+from star_bench.errors import Refused, UsageError
+from star_bench.reporting.run_files import AggregateEntry, PublishedEntry, Results
+from star_bench.suites import NOT_STATED
+
+NAMED = re.compile(r"(?P<name>.*?)\s*(?:\((?P<more>[^()]*)\))?")
+"""A published metric: its name, and in brackets its unit, or what measured it, as "OCR accuracy (PaddleOCR 2.9.1)"."""
+SEPARATE = "read it beside the run's, or give a run as --baseline"
 
 
 def published_for(results: Results, which: str = "") -> PublishedEntry:
@@ -39,3 +46,55 @@ def _of_checkpoints(suite: str) -> list[PublishedEntry]:
         for number in entry.published
         if number.suite == suite
     ]
+
+
+def measure_of(results: Results, entry: PublishedEntry) -> AggregateEntry:
+    """The aggregate of the run that the number can be subtracted from: of that name and, as far as the source says, of
+    that unit and judge.
+
+    Raises Refused where the source does not say what its number is, or where the run measured something else.
+    """
+    said = f"{entry.model}'s published {entry.value:g} ({entry.source})"
+    if entry.metric in ("", NOT_STATED):
+        raise Refused(f"{said} does not say of which measure it is, so nothing can be subtracted from it", SEPARATE)
+    match = NAMED.fullmatch(entry.metric)
+    name, more = (match["name"], match["more"]) if match else (entry.metric, None)
+    found = next((each for each in results.aggregates if _plain(name) in map(_plain, _names(results, each))), None)
+    if found is None:
+        known = ", ".join(each.name for each in results.aggregates)
+        raise Refused(f"{said} is of {entry.metric}, and the run measured {known}", SEPARATE)
+    here = _identity(results, found)
+    if missing := [word for word in _words(more or "") if word not in _words(" ".join(here))]:
+        raise Refused(f"{said} was measured with {' '.join(missing)}, and the run with {', '.join(here)}", SEPARATE)
+    low, high = results.metric.range
+    if found is results.aggregates[0] and not results.measures:
+        if more is None and None in (low, high) and _plain(name) == _plain(results.metric.name):
+            raise Refused(f"{said} does not say its unit, and the run's is {results.metric.unit}", SEPARATE)
+        if (low is not None and entry.value < low) or (high is not None and entry.value > high):
+            raise Refused(
+                f"{said} is on another scale than the run's {results.metric.name}, which goes from {low} to {high}",
+                "write it in the card in that unit",
+            )
+    return found
+
+
+def _names(results: Results, aggregate: AggregateEntry) -> list[str]:
+    """What a source may call it: of a suite that measures one thing, also by the metric's name and unit."""
+    names = [aggregate.name, aggregate.title]
+    if aggregate is results.aggregates[0] and not results.measures:
+        names += [results.metric.name, results.metric.unit]
+    return names
+
+
+def _identity(results: Results, aggregate: AggregateEntry) -> list[str]:
+    """What measured it here: unit, implementation and version."""
+    measure = next((each for each in results.measures if each.name == aggregate.name), results.metric)
+    return [measure.unit, measure.implementation, measure.version]
+
+
+def _plain(name: str) -> str:
+    return "".join(each for each in name.casefold() if each.isalnum())
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+(?:\.[^\W_]+)*", text.casefold())

@@ -8,6 +8,7 @@ from scipy import special
 
 from star_bench.statistics.bootstrap import PromptValues, Range, spread
 from star_bench.statistics.rule import Rule
+from star_bench.statistics.within import Noise
 
 
 def p_value(
@@ -18,21 +19,23 @@ def p_value(
     of_tags: bool = False,
     limits: Range = (None, None),
     identical: bool = False,
+    noise: Noise | None = None,
 ) -> float | None:
     """One-sided p of the rule's null hypothesis: for NO_REGRESSION that the mean of `changes` is at least -margin, for
     NON_INFERIOR that it is at most -margin. Student's t, clustered and stratified as `bootstrap.spread`.
 
     changes: after - before, prompt by prompt (`paired.changes`). limits: the lowest and the highest that a change can be.
-    identical: both runs are of the same pictures, so a difference of nothing is no luck. None where nothing can be
-    said: no prompts, or a tag with a single one.
+    identical: both runs are of the same pictures, so a difference of nothing is no luck. noise: of the mean, where it is
+    not that of drawing other prompts. None where nothing can be said: no prompts, or without `noise` a tag with a single
+    one.
     """
     found = spread(changes, of_tags=of_tags)
-    if found is None or found.fewest < 2:
+    if found is None or (noise is None and found.fewest < 2):
         return None
-    above = found.value + margin
-    if found.standard_error:
-        t = above / found.standard_error
-        return float(special.stdtr(found.degrees, t if rule is Rule.NO_REGRESSION else -t))
+    above, chance = found.value + margin, noise or found
+    if chance.standard_error:
+        t = above / chance.standard_error
+        return float(special.stdtr(chance.degrees, t if rule is Rule.NO_REGRESSION else -t))
     if rule is Rule.NO_REGRESSION:
         return 1.0 if above >= -1e-12 else 0.0
     if above <= 1e-12 and not (identical and above >= -1e-12):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from star_bench.replication.verdict import Verdict, judge
-from star_bench.replication.window import WITHIN, Window, within_prompts
+from star_bench.replication.window import WITHIN, Window
 from star_bench.statistics.bootstrap import PromptValues
+from star_bench.statistics.within import Noise, within_prompts
 
 
 def draw(chances: np.ndarray, images: int, rng: np.random.Generator) -> list[PromptValues]:
@@ -32,7 +35,7 @@ def test_two_draws_of_noise_on_the_same_prompts_differ_by_less_in_nineteen_of_tw
         published, measured = draw(chances, 4, rng), draw(chances, 4, rng)
         noise = within_prompts(measured, of_tags=True)
         assert noise is not None
-        inside += Window(2**0.5 * noise, 0.0, 0.0, WITHIN).holds(mean(measured) - mean(published))
+        inside += Window(2**0.5 * noise.half_width, 0.0, 0.0, WITHIN).holds(mean(measured) - mean(published))
     assert 0.92 < inside / trials < 0.98
 
 
@@ -42,7 +45,9 @@ def test_a_single_image_shows_no_noise() -> None:
 
 
 def test_prompts_whose_images_agree_have_none() -> None:
-    assert within_prompts([PromptValues("", [1.0, 1.0]), PromptValues("", [0.0, 0.0])], of_tags=False) == 0.0
+    assert within_prompts([PromptValues("", [1.0, 1.0]), PromptValues("", [0.0, 0.0])], of_tags=False) == Noise(
+        0.0, math.inf
+    )
 
 
 @given(st.floats(-1, 1), st.floats(0, 0.2), st.floats(0, 0.1), st.floats(0.01, 0.3))
@@ -76,4 +81,4 @@ def test_more_images_make_it_narrower(of_tags: bool) -> None:
     few, many = (within_prompts(draw(chances, images, rng), of_tags=of_tags) for images in (2, 8))
     assert few is not None
     assert many is not None
-    assert many == pytest.approx(few / 2, rel=0.2)
+    assert many.half_width == pytest.approx(few.half_width / 2, rel=0.2)

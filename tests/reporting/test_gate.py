@@ -13,14 +13,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from star_bench import checkpoints, suites
 from star_bench.cli.main import main
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.base import Score, Status
+from star_bench.reporting.aggregate_values import values_of
 from star_bench.reporting.gate import Gate, Verdict, against_published, against_run
 from star_bench.reporting.gate_report import junit, markdown
-from star_bench.reporting.published import published_for
+from star_bench.reporting.published import measure_of, published_for
 from star_bench.reporting.run_files import PublishedEntry, read_run
 from star_bench.statistics.rule import Rule
+from star_bench.statistics.within import within_prompts
 
 Made = Callable[..., Path]
 HARD = np.random.default_rng(0).uniform(0.3, 0.6, (24, 2))
@@ -134,19 +137,110 @@ def test_other_settings_are_refused_unless_allowed_and_then_said(made: Made, kin
     assert found.notices[0] == "WAIVED (protocol): they differ in steps (14 in the first and 20 in the second)"
 
 
-PRINTED = PublishedEntry(model="before", value=0.45, source="a paper", tags={"tag 0": 0.45, "tag 1": 0.9})
+TAGS = {"tag 0": 0.45, "tag 1": 0.9}
+PRINTED = PublishedEntry(
+    model="before", value=0.45, metric="Brightness", source="a paper", tags={"tag 0": 0.45, "tag 1": 0.9}
+)
 
 
 def test_a_published_number_is_a_baseline_with_a_warning(made: Made, kinds: dict[str, Any]) -> None:
     run = read_run(made(HARD, kind=kinds["tagged"], tags=2))
     found = against_published(run, PRINTED, rule=Rule.NO_REGRESSION, margin=0.0)
     assert found.verdict is Verdict.PASSED
-    assert found.notices[0].startswith("PUBLISHED NUMBER: a paper; its protocol (not stated)")
+    assert found.notices[0].startswith("PUBLISHED NUMBER: a paper; its protocol (not stated) was not checked")
     assert found.checks[0].before == 0.45
     assert found.checks[0].after == pytest.approx(run.results.aggregates[0].value, abs=1e-6)
     assert against_published(run, PRINTED, rule=Rule.NO_REGRESSION, margin=0.0, each_tag=True).verdict is Verdict.FAILED
     better = PRINTED.model_copy(update={"value": 0.9})
     assert against_published(run, better, rule=Rule.NO_REGRESSION, margin=0.0).verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"metric": ""}, "does not say of which measure it is"),
+        ({"metric": "not stated"}, "does not say of which measure it is"),
+        ({"metric": "ImageReward"}, "is of ImageReward, and the run measured overall"),
+        ({"metric": "Brightness / 26"}, "is of Brightness / 26, and the run measured"),
+        (
+            {"metric": "Brightness (PaddleOCR 2.9.1)"},
+            r"with paddleocr 2\.9\.1, and the run with share of white",
+        ),
+        ({"metric": "Brightness (reader not stated)"}, "was measured with reader not stated"),
+        ({"value": 45.0}, r"is on another scale than the run's Brightness, which goes from 0\.0 to 1\.0"),
+    ],
+)
+def test_a_number_of_something_else_is_never_subtracted(
+    made: Made, kinds: dict[str, Any], changes: dict[str, Any], says: str
+) -> None:
+    run = read_run(made(HARD, kind=kinds["tagged"], tags=2))
+    with pytest.raises(Refused, match=says):
+        against_published(run, PRINTED.model_copy(update=changes), rule=Rule.NO_REGRESSION, margin=0.0)
+
+
+@pytest.mark.parametrize(
+    "metric", ["overall", "mean of tag means", "Brightness", "brightness (share of white, drawn 1)"]
+)
+def test_the_measure_may_be_named_as_the_run_names_it(made: Made, kinds: dict[str, Any], metric: str) -> None:
+    run = read_run(made(HARD, kind=kinds["tagged"], tags=2))
+    assert measure_of(run.results, PRINTED.model_copy(update={"metric": metric})) == run.results.aggregates[0]
+
+
+def test_of_a_panel_the_measure_of_that_name_is_compared(made: Made, kinds: dict[str, Any]) -> None:
+    run = read_run(made(HARD, kind=kinds["panel"]))
+    second = run.results.aggregates[1]
+    printed = PRINTED.model_copy(update={"metric": second.name, "value": 0.0})
+    found = against_published(run, printed, rule=Rule.NO_REGRESSION, margin=0.0)
+    assert (found.checks[0].title, found.checks[0].after) == (second.title, pytest.approx(second.value, abs=1e-6))
+
+
+def test_a_number_without_a_unit_is_refused_where_the_metric_has_no_ends(made: Made, kinds: dict[str, Any]) -> None:
+    """A PickScore of .83 and one of 21.7 are the same picture's."""
+    results = read_run(made(HARD, kind=kinds["tagged"], tags=2)).results
+    logits = results.model_copy(
+        update={"metric": results.metric.model_copy(update={"range": (None, None), "unit": "Brightness (logit)"})}
+    )
+    with pytest.raises(Refused, match=r"does not say its unit, and the run's is Brightness \(logit\)"):
+        measure_of(logits, PRINTED)
+    for metric in ("Brightness (logit)", "overall"):
+        assert measure_of(logits, PRINTED.model_copy(update={"metric": metric})) == results.aggregates[0]
+
+
+def test_a_published_number_is_held_against_the_noise_within_prompts_of_two_draws(
+    made: Made, kinds: dict[str, Any]
+) -> None:
+    """As `star-bench replicate` does: prompts of very different difficulty widen nothing, and both draws are noisy."""
+    rng = np.random.default_rng(3)
+    values = np.linspace(0.3, 0.6, 24)[:, None] + rng.uniform(-0.02, 0.02, (24, 2))
+    run = read_run(made(values, kind=kinds["tagged"], tags=2))
+    measured = list(values_of(run, run.results.aggregates[0]).values())
+    noise = within_prompts(measured, of_tags=True)
+    assert noise is not None and noise.half_width < 0.01
+    reach = 2**0.5 * noise.half_width
+    value = run.results.aggregates[0].value
+    assert value is not None
+    verdicts = {}
+    for above in (0.5, 1.0):
+        printed = PRINTED.model_copy(update={"value": value + above * reach})
+        found = against_published(run, printed, rule=Rule.NO_REGRESSION, margin=0.0)
+        low, high = found.checks[0].difference.low, found.checks[0].difference.high
+        assert low is not None and high is not None and high - low == pytest.approx(2 * reach)
+        verdicts[above] = found.verdict
+    assert verdicts == {0.5: Verdict.PASSED, 1.0: Verdict.FAILED}
+
+
+def test_numbers_of_the_shipped_cards_name_what_they_are_of() -> None:
+    """OCR's were read by another reader than the suite's; STAR's abstract does not say which measures its numbers are."""
+    unsaid = {
+        (name, number.model): number.metric
+        for name in suites.names()
+        for number in suites.load(name).published
+        if number.metric in ("", "not stated")
+    }
+    assert unsaid == {(suite, f"star-{suite}"): "not stated" for suite in ("geneval", "ocr", "pickscore")}
+    assert all(number.metric.endswith(")") or "star" in number.model for number in suites.load("ocr").published)
+    for name, entry in checkpoints.entries().items():
+        assert all(number.metric for number in entry.published), name
 
 
 def test_a_published_number_must_be_the_only_one_that_is_meant(made: Made, kinds: dict[str, Any]) -> None:
