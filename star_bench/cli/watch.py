@@ -36,6 +36,12 @@ def watch(
         list[Path],
         typer.Option(PANEL, metavar="BEFORE AFTER", help="Two runs of a held-out suite, same models; repeatable."),
     ],
+    margin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MEASURE=NUMBER", help="A change up to so much, in the measure's unit, is none; repeatable."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look for reward hacking: the trained reward rises while a held-out panel falls."""
@@ -44,7 +50,7 @@ def watch(
 
     if len(panel) % 2:
         raise UsageError(f"{PANEL} {panel[-1]} names one run", f"give two, as in {PANEL} BEFORE AFTER")
-    found = compare(reward, list(zip(panel[::2], panel[1::2], strict=True)))
+    found = compare(reward, list(zip(panel[::2], panel[1::2], strict=True)), _margins(margin or []))
     if as_json:
         print_result(found.as_dict(), as_json=True)
     else:
@@ -55,3 +61,19 @@ def watch(
         raise Incomplete(found.sentence, "give runs with more prompts")
     if found.verdict is Verdict.ALARM:
         raise typer.Exit(ALARM)
+
+
+def _margins(given: list[str]) -> dict[str, float]:
+    """By measure. Raises UsageError for what is no MEASURE=NUMBER, or a measure that stands twice."""
+    out: dict[str, float] = {}
+    for word in given:
+        measure, _, number = word.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            measure, value = "", 0.0
+        if not measure or measure in out:
+            what = "names a measure twice" if measure else "is no MEASURE=NUMBER"
+            raise UsageError(f"--margin {word} {what}", "give one number per measure, as in --margin CLIPScore=0.5")
+        out[measure] = value
+    return out

@@ -1,13 +1,15 @@
 """The reward-hacking alarm: the reward that was trained on rises while a held-out panel falls.
 
-A panel measure that is better when higher may fall; one that only describes, such as contrast, may move. A change
-whose interval holds 0 is no change. No correction for the number of measures: each has its own 95 %.
+A panel measure that is better when higher may fall; one that only describes, such as contrast, may move. A change is
+what a two-sided test shows to be larger than the measure's margin. The p-values of all panel measures are corrected
+together, so that of a panel to which nothing happened any measure falls or moves in at most 5 % of cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +18,19 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from star_bench.cards import did_you_mean
 from star_bench.errors import Refused, UsageError
 from star_bench.reporting.aggregate_values import aggregate_of, values_of
 from star_bench.reporting.comparison.comparable import check_comparable
 from star_bench.reporting.numbers import number
 from star_bench.reporting.run_files import RunFiles, read_run, run_folder
 from star_bench.reporting.tables import licence_marks, shortcomings, terminal_table
-from star_bench.statistics.bootstrap import Estimate
+from star_bench.statistics import multiple
+from star_bench.statistics.bootstrap import STANDARD_ERROR, Estimate
+from star_bench.statistics.gate import two_sided_p
 from star_bench.statistics.paired import METHOD, paired_difference
+from star_bench.statistics.paired import changes as paired_changes
+from star_bench.statistics.rule import ALPHA
 
 SIDES = ("before", "after")
 
@@ -55,19 +62,24 @@ class Change:
     before: float | None
     after: float | None
     difference: Estimate
+    p: float | None
+    """Two-sided, of a change within the margin; of a panel's measures corrected for their number."""
+    margin: float = 0.0
+    """In the unit."""
 
     @property
     def word(self) -> str:
-        """rose, fell, or moved for a description; "no change" where the interval holds 0."""
+        """rose, fell, or moved for a description; "no change" where none is shown."""
         if self.difference.value is None:
             return "no value"
-        if self.difference.low is None or self.difference.high is None:
+        if self.p is None or self.difference.low is None or self.difference.high is None:
             return "no interval"
-        if self.difference.low <= 0 <= self.difference.high:
+        # Where every prompt changed alike p is 0 however few there are, and the interval reckons with unlike ones.
+        if self.p > ALPHA or self.difference.low <= 0 <= self.difference.high:
             return "no change"
         if self.better == "none":
             return "moved"
-        return "rose" if self.difference.low > 0 else "fell"
+        return "rose" if self.difference.value > 0 else "fell"
 
     def row(self) -> dict[str, Any]:
         """As plain data, for a table or a program."""
@@ -82,6 +94,8 @@ class Change:
             "difference": self.difference.value,
             "low": self.difference.low,
             "high": self.difference.high,
+            "p": self.p,
+            "margin": self.margin,
             "prompts": self.difference.n_prompts,
             "change": self.word,
         }
@@ -94,6 +108,13 @@ class Watch:
     reward: Change
     panel: tuple[Change, ...]
     notices: tuple[str, ...]
+
+    @property
+    def test(self) -> str:
+        """How a change was told from none."""
+        count = len(self.panel)
+        corrected = f", of the {count} panel measures corrected by {multiple.METHOD}" if count > 1 else ""
+        return f"two-sided, Student's t with the {STANDARD_ERROR}{corrected}, p at most {ALPHA:g}"
 
     def _names(self, word: str) -> str:
         return ", ".join(change.measure for change in self.panel if change.word == word)
@@ -134,17 +155,21 @@ class Watch:
         return {
             "verdict": self.verdict.value,
             "sentence": self.sentence,
+            "alpha": ALPHA,
+            "test": self.test,
             "reward": rows[0],
             "panel": rows[1:],
             "notices": list(self.notices),
         }
 
 
-def watch(reward: Paths, panels: Sequence[Paths]) -> Watch:
-    """Reads and compares the runs of a reward's suite, and of one or more panels, before and after training.
+def watch(reward: Paths, panels: Sequence[Paths], margins: Mapping[str, float] | None = None) -> Watch:
+    """Reads and compares the runs of a reward's suite, and of one or more panels, before and after training. margins: by
+    measure, in its unit: a change up to it is none.
 
-    Raises what `read_run` and `check_comparable` raise, UsageError for a panel that is the reward itself, and Refused
-    where the runs of one side are of different models, or a run's numbers can't be had prompt by prompt.
+    Raises UsageError for a margin of no measure, or one that is not finite and 0 or more; what `read_run` and
+    `check_comparable` raise; UsageError for a panel that is the reward itself; and Refused where the runs of one side are
+    of different models, or a run's numbers can't be had prompt by prompt.
     """
     pairs = [_read(paths) for paths in (reward, *panels)]
     rewarded = pairs[0][0].results
@@ -154,11 +179,28 @@ def watch(reward: Paths, panels: Sequence[Paths]) -> Watch:
             raise UsageError(f"the panel {panel.suite} is the reward itself", "give runs that nothing was trained on")
         for side, run, other in zip(SIDES, pairs[0], pair, strict=True):
             _check_same_model(side, run, other)
-    changes = [change for pair in pairs[1:] for change in _panel(pair)]
+    margins = margins or {}
+    rewarding = _headline("reward", pairs[0], margins)
+    changes = [change for pair in pairs[1:] for change in _panel(pair, margins)]
+    _check_margins(margins, [change.measure for change in (rewarding, *changes)])
     results = [run.results for pair in pairs for run in pair]
     said = dict.fromkeys(notice for each in results for notice in shortcomings(each))
     marks = licence_marks([part for each in results for part in each.ledger])
-    return Watch(_headline("reward", pairs[0]), tuple(changes), (*said, *marks))
+    return Watch(rewarding, tuple(corrected(changes)), (*said, *marks))
+
+
+def corrected(panel: Sequence[Change]) -> list[Change]:
+    """The changes with their p-values corrected for their number."""
+    p_values = multiple.holm({str(i): change.p for i, change in enumerate(panel) if change.p is not None})
+    return [replace(change, p=p_values.get(str(i))) for i, change in enumerate(panel)]
+
+
+def _check_margins(margins: Mapping[str, float], measures: Sequence[str]) -> None:
+    for name, margin in margins.items():
+        if name not in measures:
+            raise UsageError(f"there is no measure {name!r} to have a margin", did_you_mean(name, measures))
+        if not math.isfinite(margin) or margin < 0:
+            raise UsageError(f"{name} can't be judged with a margin of {margin:g}", "give 0 or more, in its unit")
 
 
 def _read(paths: Paths) -> Runs:
@@ -177,15 +219,18 @@ def _check_same_model(side: str, run: RunFiles, other: RunFiles) -> None:
         )
 
 
-def _headline(role: Literal["reward", "panel"], pair: Runs) -> Change:
+def _headline(role: Literal["reward", "panel"], pair: Runs, margins: Mapping[str, float]) -> Change:
     results = pair[0].results
-    return _change(role, pair, results.aggregates[0].name, results.metric.name, results.metric.unit, "higher")
+    name = results.metric.name
+    return _change(role, pair, results.aggregates[0].name, name, results.metric.unit, "higher", margins.get(name, 0.0))
 
 
-def _panel(pair: Runs) -> list[Change]:
+def _panel(pair: Runs, margins: Mapping[str, float]) -> list[Change]:
     """Every measure; of a suite that measures one thing, its headline."""
-    measures = pair[0].results.measures
-    return [_change("panel", pair, m.name, m.name, m.unit, m.better) for m in measures] or [_headline("panel", pair)]
+    return [
+        _change("panel", pair, m.name, m.name, m.unit, m.better, margins.get(m.name, 0.0))
+        for m in pair[0].results.measures
+    ] or [_headline("panel", pair, margins)]
 
 
 def _change(
@@ -195,9 +240,10 @@ def _change(
     measure: str,
     unit: str,
     better: Literal["higher", "none"],
+    margin: float,
 ) -> Change:
     before, after = (aggregate_of(run, aggregate) for run in pair)
-    values = [values_of(run, entry) for run, entry in zip(pair, (before, after), strict=True)]
+    old, new = (values_of(run, entry) for run, entry in zip(pair, (before, after), strict=True))
     results = pair[0].results
     return Change(
         role,
@@ -208,7 +254,9 @@ def _change(
         better,
         before.value,
         after.value,
-        paired_difference(*values, of_tags=before.of_tags, limits=results.metric.range),
+        paired_difference(old, new, of_tags=before.of_tags, limits=results.metric.range),
+        two_sided_p(paired_changes(old, new), margin=margin, of_tags=before.of_tags),
+        margin,
     )
 
 
@@ -239,6 +287,8 @@ def print_watch(watch: Watch, console: Console) -> None:
         f"Units: {units}",
         "Metrics: " + "; ".join(metrics),
         f"Intervals of the differences: {METHOD}",
+        f"Rose, fell, moved: {watch.test}",
+        *(f"{change.measure}: changes up to {change.margin:g} are none" for change in changes if change.margin),
     ]
     note = Text(". ".join(said) + ".", style="dim")
     note.highlight_words(watch.notices, style="not dim bold yellow")

@@ -1,4 +1,4 @@
-"""Has a checkpoint become worse? A one-sided test of a paired difference against a margin."""
+"""Has a checkpoint become worse, or another? Tests of a paired difference against a margin."""
 
 from __future__ import annotations
 
@@ -43,6 +43,13 @@ def p_value(
     if identical:
         return 0.0
     return _missed(found.value, above, limits) ** (found.fewest * found.tags)
+
+
+def two_sided_p(changes: Sequence[PromptValues], *, margin: float = 0.0, of_tags: bool = False) -> float | None:
+    """p of a mean of `changes` within margin of 0, either way; None as in `p_value`."""
+    turned = [PromptValues(prompt.tag, [-value for value in prompt.values]) for prompt in changes]
+    fell, rose = (p_value(Rule.NO_REGRESSION, side, margin=margin, of_tags=of_tags) for side in (changes, turned))
+    return None if fell is None or rose is None else min(1.0, 2 * min(fell, rose))
 
 
 def _missed(value: float, above: float, limits: Range) -> float:

@@ -13,8 +13,10 @@ import pytest
 
 from star_bench.cli.main import main
 from star_bench.errors import Refused, UsageError
-from star_bench.reporting.alarm import Paths, Verdict, Watch, watch
-from star_bench.statistics.paired import METHOD
+from star_bench.reporting.alarm import Change, Paths, Verdict, Watch, corrected, watch
+from star_bench.statistics.bootstrap import PromptValues
+from star_bench.statistics.gate import two_sided_p
+from star_bench.statistics.paired import METHOD, changes, paired_difference
 
 Made = Callable[..., Path]
 PROMPTS = 20
@@ -132,6 +134,47 @@ def test_values_that_do_not_make_the_result_are_refused(runs: Callable[..., Path
         watch(pair, [runs("panel", 0.05)])
 
 
+# How often it is wrong, and how often it finds a fall
+
+MEASURES = 7
+
+
+def simulated(rng: np.random.Generator, fall: float, margin: float = 0.0, prompts: int = 40) -> list[Change]:
+    """A panel of independent measures, each prompt with four images before and after; the first falls by `fall`
+    standard deviations of an image."""
+    panel = []
+    for number in range(MEASURES):
+        hard = rng.normal(size=(prompts, 1))
+        sides = [hard + rng.normal(size=(prompts, 4)) for _ in range(2)]
+        sides[1] -= fall if number == 0 else 0.0
+        before, after = ({str(i): PromptValues("", list(row)) for i, row in enumerate(side)} for side in sides)
+        difference = paired_difference(before, after)
+        p = two_sided_p(changes(before, after), margin=margin)
+        name = str(number)
+        panel.append(Change("panel", "s", "m", name, "u", "higher", 0.0, 0.0, difference, p, margin))
+    return corrected(panel)
+
+
+def test_of_panels_to_which_nothing_happened_one_in_twenty_falls_or_rises() -> None:
+    """Seven measures without a correction: 30 %, of which half are falls."""
+    rng = np.random.default_rng(11)
+    trials = 300
+    panels = [simulated(rng, 0.0) for _ in range(trials)]
+    wrong = sum(any(change.word != "no change" for change in panel) for panel in panels)
+    falls = sum(any(change.word == "fell" for change in panel) for panel in panels)
+    error = 3 * (0.05 * 0.95 / trials) ** 0.5
+    assert wrong / trials <= 0.05 + error and falls / trials <= 0.025 + error
+    raw = sum(any(change.difference.high < 0 for change in panel if change.difference.high) for panel in panels)
+    assert raw / trials > 0.1  # what the correction is for
+
+
+def test_a_real_fall_is_found_and_one_within_its_margin_is_not() -> None:
+    rng = np.random.default_rng(12)
+    for margin, low, high in ((0.0, 0.9, 1.0), (0.5, 0.0, 0.05), (1.0, 0.0, 0.01)):
+        found = [simulated(rng, 0.5, margin)[0].word for _ in range(60)]
+        assert low <= found.count("fell") / len(found) <= high
+
+
 # The command
 
 
@@ -176,6 +219,30 @@ def test_no_alarm_is_exit_0(command: Command, runs: Callable[..., Paths]) -> Non
     code, out, err = command("--reward", *runs("reward", 0.0), "--panel", *runs("panel", -0.05))
     assert (code, err) == (0, "")
     assert "the reward did not rise" in out
+
+
+def test_a_margin_is_a_measures_own(command: Command, runs: Callable[..., Paths]) -> None:
+    reward, panel = runs("reward", 0.05), runs("panel", -0.05)
+    pairs = ("--reward", *reward, "--panel", *panel)
+    code, out, _ = command(*pairs, "--margin", "Glow=0.2", "--margin", "Contrast=0.01", "--json")
+    found = json.loads(out)
+    assert (code, found["verdict"]) == (0, "clear")
+    assert {row["measure"]: (row["margin"], row["change"]) for row in found["panel"]} == {
+        "Glow": (0.2, "no change"),
+        "Contrast": (0.01, "no change"),
+        "Spread": (0.0, "no change"),
+    }
+    assert command(*pairs, "--margin", "Glow=0.01")[0] == 1
+    for given, sentence in (
+        ("0.1", "is no MEASURE=NUMBER"),
+        ("Glow=much", "is no MEASURE=NUMBER"),
+        ("Gloom=1", "no measure 'Gloom'"),
+        ("Glow=nan", "a margin of nan"),
+        ("Glow=inf", "a margin of inf"),
+        ("Glow=-1", "a margin of -1"),
+    ):
+        code, _, err = command(*pairs, "--margin", given)
+        assert code == 2 and sentence in err
 
 
 def test_what_can_not_be_told_is_one_sentence(
