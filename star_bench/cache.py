@@ -11,8 +11,7 @@ from typing import Any
 
 import platformdirs
 
-from star_bench import json_files
-from star_bench.errors import Refused, UsageError
+from star_bench.json_files import read_object
 
 log = logging.getLogger(__name__)
 
@@ -24,21 +23,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("star-bench", appauthor=False))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises UsageError for a file that holds none."""
-    try:
-        data = json_files.read_json(path)
-    except (OSError, Refused) as error:
-        raise UsageError(f"{path} can't be read as JSON ({error})", "delete it, or fetch it again") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path} holds no JSON object", "delete it, or fetch it again")
-    return data
-
-
 def recall(name: str) -> dict[str, Any]:
     """A remembered mapping, empty at first."""
     path = cache_folder() / name
-    return read_json(path) if path.is_file() else {}
+    return read_object(path) if path.is_file() else {}
 
 
 def remember(name: str, news: dict[str, Any]) -> None:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from star_bench.cache import read_json
 from star_bench.cards import Strict, did_you_mean, load_yaml, parse
 from star_bench.errors import UsageError
+from star_bench.json_files import read_config
 from star_bench.shipped import CHECKPOINTS_FILE
 from star_bench.suites import NOT_STATED, Commercial, GenerationDefaults, Published
 
@@ -204,7 +204,7 @@ def _card_in(folder: Path) -> FolderCard | None:
 
 
 def _base_in(config: Path) -> str | None:
-    said = read_json(config).get("base_model_name_or_path")
+    said = read_config(config).get("base_model_name_or_path")
     if not said:
         return None
     try:

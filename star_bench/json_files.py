@@ -4,7 +4,7 @@ to fail.
 `read_objects` takes what people and other tools write, `read_rows` only what star-bench itself does. A file may come from
 a stranger, or from a disk that lost a part of it. NaN and infinities, which JSON does not have and Python's parser takes,
 are refused; so are nesting that later steps could not walk, and files and lines larger than any that star-bench writes: a
-line is never read further than its bound.
+line is never read further than its bound. Only `read_config` takes such numbers: a model's library writes them.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ MEND = "mend that line"
 RESTORE = "the file was changed by something else: restore it, or delete this run's folder and run again"
 
 
-def parse_json(content: str | bytes) -> Any:
-    """The value. Raises ValueError, in words, for anything but finite, moderately nested JSON in UTF-8."""
+def parse_json(content: str | bytes, *, finite: bool = True) -> Any:
+    """The value. Raises ValueError, in words, for anything but moderately nested JSON in UTF-8, and for NaN and infinities
+    where it is to be finite."""
     text = content.decode("utf-8") if isinstance(content, bytes) else content
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite) if finite else json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if text.count("[") + text.count("{") > MAX_DEPTH:
@@ -109,18 +110,37 @@ def _values(path: Path, text: str) -> Iterator[Written]:
         place, last = end, line
 
 
-def read_json(path: Path, remedy: str = "score the run again") -> Any:
+def read_json(path: Path, remedy: str = "score the run again", *, finite: bool = True) -> Any:
     """The value that a JSON file holds. Raises FileNotFoundError where there is none, else Refused, with the file."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE + 1)
         if len(content) > MAX_FILE:
             raise ValueError(f"it is larger than {MAX_FILE >> 20} MiB")
-        return parse_json(content)
+        return parse_json(content, finite=finite)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
         raise Refused(f"{path} can't be read ({error})", remedy) from None
+
+
+def read_object(path: Path, *, finite: bool = True) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises UsageError for a file that holds none."""
+    try:
+        data = read_json(path, finite=finite)
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not there", "fetch it again") from None
+    except Refused as error:
+        raise UsageError(error.problem, "delete it, or fetch it again") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{path} holds no JSON object", "delete it, or fetch it again")
+    return data
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """`read_object` for what diffusers, transformers, PEFT or open_clip wrote. These use Python's writer, which puts
+    Infinity and NaN into JSON: every DPM++ scheduler of diffusers has lambda_min_clipped -Infinity."""
+    return read_object(path, finite=False)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from star_bench.cache import read_json, recall, remember
+from star_bench.cache import recall, remember
 from star_bench.checkpoints import Checkpoint, Source
 from star_bench.downloads import reachable
 from star_bench.errors import MissingWeights, Refused
 from star_bench.files import sha256_of
+from star_bench.json_files import read_config
 from star_bench.shipped import PACKAGE
 
 PARTS = (
@@ -105,7 +106,7 @@ def parts_of(folder: Path) -> list[str]:
         raise MissingWeights(
             f"{folder} holds no model_index.json", "give a diffusers pipeline folder, or `--base NAME` if it is a LoRA"
         )
-    listed = read_json(index)
+    listed = read_config(index)
     if not isinstance(listed.get("_class_name"), str):
         raise Refused(f"{index} asks for a pipeline class of its own", "use a model with a stock diffusers pipeline")
     pairs = {key: value for key, value in listed.items() if isinstance(value, list) and any(value)}
@@ -131,7 +132,7 @@ def check_folder(folder: Path) -> None:
         if any(name.endswith(".py") for name in inside):
             raise Refused(f"{folder / part} holds Python code", "use a model of stock components")
         for config in (file for file in files if file.name.endswith("config.json")):
-            if "auto_map" in read_json(config):
+            if "auto_map" in read_config(config):
                 raise Refused(f"{config} names code of the model's own", "use a model of stock components")
         for index in (file for file in files if file.name.endswith(".safetensors.index.json")):
             lost = sorted(_shards(index) - set(inside)) if _matters(f"{part}/{index.name}") else []
@@ -150,7 +151,7 @@ def check_folder(folder: Path) -> None:
 
 def _shards(index: Path) -> set[str]:
     """Names of files beside the index. Raises Refused for any that could lie elsewhere."""
-    weights = read_json(index).get("weight_map")
+    weights = read_config(index).get("weight_map")
     names = weights.values() if isinstance(weights, dict) else [None]
     plain = {name for name in names if isinstance(name, str) and PurePosixPath(name).name == name}
     if not all(isinstance(name, str) and name in plain for name in names):

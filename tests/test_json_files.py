@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from star_bench.evaluators.geneval.metadata import prompt_rows
 from star_bench.evaluators.geneval.official_results import read_results
 from star_bench.evaluators.geneval.prompts import counting_row, row
 from star_bench.evaluators.ocr.rescore import rescore
-from star_bench.json_files import read_objects
+from star_bench.json_files import read_config, read_object, read_objects
 from star_bench.prompt_files import lines_of
 
 ROWS: list[dict[str, Any]] = [{"a": 1, "b": ["x"]}, {"a": 2, "b": ["é\u2028\x85"]}, {"a": 3, "b": []}]
@@ -108,3 +109,23 @@ def test_every_reader_of_objects_takes_every_form(tmp_path: Path) -> None:
         assert [each.metadata for each in read_results(path)] == scenes
         path.write_text(forms(readings)[form], encoding="utf-8")
         assert rescore(path)["accuracy"] == 0.5
+
+
+def test_only_a_models_library_may_write_infinities(tmp_path: Path) -> None:
+    path = tmp_path / "scheduler_config.json"
+    path.write_text(json.dumps({"low": -math.inf, "nan": math.nan, "steps": 1}))
+    assert read_config(path)["low"] == -math.inf and math.isnan(read_config(path)["nan"])
+    with pytest.raises(
+        UsageError, match=r"scheduler_config\.json can't be read \(-Infinity is no number in JSON\): delete it"
+    ):
+        read_object(path)
+    for content, says in (
+        ("[1]", "holds no JSON object"),
+        ("{", "can't be read"),
+        ('{"a":' * 99 + "1" + "}" * 99, "deep"),
+    ):
+        path.write_text(content)
+        with pytest.raises(UsageError, match=says):
+            read_config(path)
+    with pytest.raises(UsageError, match="is not there"):
+        read_config(tmp_path / "none.json")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from star_bench.errors import Refused, UsageError
-from star_bench.json_files import read_json
+from star_bench.json_files import read_config
 from star_bench.model_files import LocalCheckpoint, check_folder
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -61,7 +61,7 @@ def load_tokenizers(local: LocalCheckpoint) -> Any:
     Raises what `load` raises.
     """
     check_folder(local.folder)
-    index = read_json(local.folder / "model_index.json", "fetch the model again")
+    index = read_config(local.folder / "model_index.json")
     weights = [
         name for name, said in index.items() if isinstance(said, list) and not name.startswith(("token", "sched"))
     ]

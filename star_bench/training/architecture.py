@@ -18,9 +18,9 @@ from peft import LoraConfig
 from safetensors import safe_open
 
 from star_bench import model_files
-from star_bench.cache import read_json
 from star_bench.checkpoints import Checkpoint
 from star_bench.errors import MissingWeights, Refused
+from star_bench.json_files import read_config
 from star_bench.training.policy import LORA_TARGETS
 
 CLIP_TOKENS: Final = 77  # of CLIP's tokenizer, which SD3 pads every prompt to
@@ -113,7 +113,7 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
             f"{checkpoint.name} has no transformer of SD3's kind", "name a Stable Diffusion 3 or 3.5 checkpoint"
         )
     config, numbers = _transformer(said)
-    tokenizer = read_json(folder / "tokenizer" / "tokenizer_config.json")
+    tokenizer = read_config(folder / "tokenizer" / "tokenizer_config.json")
     return Architecture(
         transformer=config,
         transformer_numbers=numbers,
@@ -126,7 +126,7 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
 
 
 def _config(part: Path) -> dict[str, Any]:
-    return read_json(part / "config.json")
+    return read_config(part / "config.json")
 
 
 def _empty_transformer(config: Mapping[str, Any]) -> Any:

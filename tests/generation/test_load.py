@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file, save_file
 from tiny_sd3 import local, rewrite, tiny_sd3
 
@@ -33,6 +34,19 @@ def test_saving_and_loading_keeps_the_picture(folder: Path, tmp_path: Path, prot
     before = Sampler(pipe, protocol).pixels([ITEM])[0]
     assert before is not None and before.std() > 0.05
     assert np.array_equal(before, picture(folder, protocol))
+
+
+def test_what_diffusers_writes_of_a_scheduler_is_read(folder: Path, tmp_path: Path, protocol: Protocol) -> None:
+    """Its JSON has a number that JSON has not: -Infinity."""
+    pipe = tiny_sd3()
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3)
+    pipe.save_pretrained(tmp_path / "pipeline")
+    said = (tmp_path / "pipeline" / "scheduler" / "scheduler_config.json").read_text()
+    assert '"lambda_min_clipped": -Infinity' in said
+    assert local(tmp_path / "pipeline").digest != local(folder).digest
+    before = Sampler(pipe, protocol).pixels([ITEM])[0]
+    assert before is not None and np.array_equal(before, picture(tmp_path / "pipeline", protocol))
 
 
 def test_the_vae_keeps_float32_weights_in_half_precision(folder: Path, protocol: Protocol) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 
-from star_bench.cache import read_json
 from star_bench.cards import Strict
 from star_bench.errors import Refused
 from star_bench.evaluators.base import Image
 from star_bench.evaluators.pickscore.backends import OPEN_CLIP_FILES, OpenClipBackend, OpenClipJudge
+from star_bench.json_files import read_config
 from star_bench.weights import WeightsReference
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Clip(OpenClipBackend):
 def _config(folder: Path) -> dict[str, Any]:
     """open_clip's model_cfg. Raises UsageError and Refused for a file that is not open_clip's."""
     path = folder / OPEN_CLIP_FILES[0]
-    config = read_json(path).get("model_cfg")
+    config = read_config(path).get("model_cfg")
     if not isinstance(config, dict) or "embed_dim" not in config:
         raise Refused(f"{path} has no model_cfg with an embed_dim", "put a folder that open_clip wrote there")
     return config
