@@ -15,7 +15,8 @@ from torch import nn
 
 from star_bench.errors import Refused, UsageError
 from star_bench.json_files import read_config
-from star_bench.model_files import LocalCheckpoint, check_folder
+from star_bench.model_files import LocalCheckpoint
+from star_bench.model_parts import CENSOR, INDEX, UNUSED, check_folder
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ADAPTER = "default"
@@ -61,7 +62,7 @@ def load_tokenizers(local: LocalCheckpoint) -> Any:
     Raises what `load` raises.
     """
     check_folder(local.folder)
-    index = read_config(local.folder / "model_index.json")
+    index = read_config(local.folder / INDEX)
     weights = [
         name for name, said in index.items() if isinstance(said, list) and not name.startswith(("token", "sched"))
     ]
@@ -86,9 +87,8 @@ def denoiser(pipe: Any) -> Any:
 
 def _without_censor(folder: Path) -> dict[str, Any]:
     """SD 1.5's safety checker paints pictures black, which a judge would count as a failure of the model."""
-    if '"safety_checker"' not in (folder / "model_index.json").read_text(encoding="utf-8"):
-        return {}
-    return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    named = read_config(folder / INDEX).keys() & set(UNUSED)
+    return dict.fromkeys(named) | ({"requires_safety_checker": False} if CENSOR in named else {})
 
 
 def _add_lora(pipe: Any, path: Path) -> None:

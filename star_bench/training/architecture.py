@@ -21,6 +21,7 @@ from star_bench import model_files
 from star_bench.checkpoints import Checkpoint
 from star_bench.errors import MissingWeights, Refused
 from star_bench.json_files import read_config
+from star_bench.model_parts import VARIANTS, parts_of
 from star_bench.training.policy import LORA_TARGETS
 
 CLIP_TOKENS: Final = 77  # of CLIP's tokenizer, which SD3 pads every prompt to
@@ -107,7 +108,7 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
             clip_tokens=CLIP_TOKENS,
             measured=False,
         )
-    parts = model_files.parts_of(folder)
+    parts = parts_of(folder)
     if "transformer" not in parts or "dual_attention_layers" not in (said := _config(folder / "transformer")):
         raise Refused(
             f"{checkpoint.name} has no transformer of SD3's kind", "name a Stable Diffusion 3 or 3.5 checkpoint"
@@ -145,7 +146,7 @@ def _numbers_in(part: Path) -> int:
     """Numbers in a folder's safetensors files, from their headers alone."""
     total = 0
     for path in sorted(part.glob("*.safetensors")):
-        if any(path.match(pattern) for pattern in model_files.VARIANTS):
+        if any(path.match(pattern) for pattern in VARIANTS):
             continue
         with safe_open(path, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118 - a safetensors file can't be iterated over

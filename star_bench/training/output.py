@@ -20,13 +20,12 @@ from star_bench.errors import UsageError
 from star_bench.files import disk_error, sha256_of, to_json, write_atomically
 from star_bench.generation.pipeline import ADAPTER
 from star_bench.json_files import read_json
-from star_bench.model_files import parts_of
+from star_bench.model_parts import INDEX, parts_of
 from star_bench.protocol import digest_of
 from star_bench.training.policy import FullPolicy, LoraPolicy, Policy
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-INDEX = "model_index.json"
 TRANSFORMER = "transformer"
 CARD = "card.json"
 RECIPE = "recipe.yaml"

@@ -29,7 +29,7 @@ from star_bench.errors import StarBenchError
 from star_bench.evaluators.base import Prompt
 from star_bench.evaluators.geneval import metadata, official_results
 from star_bench.json_files import read_json, read_rows
-from star_bench.model_files import check_folder
+from star_bench.model_parts import check_folder
 from star_bench.pictures import decode_image
 from star_bench.reporting.run_files import SampleRow, ScoreRow, read_records, read_results
 from star_bench.runs import bundle, foreign
