@@ -151,6 +151,10 @@ _WANTED = {
     "tuple": "{found} is no list",
     "dict": "{found} is no mapping of keys",
     "model": "{found} is no mapping of keys",
+    "mapping": "{found} is no mapping of keys",
+    "path": "{found} is no path",
+    "none_required": "{found} stands where nothing may stand",
+    "multiple_of": "{found} is no multiple of {multiple_of}",
 }
 """What is said of an error of pydantic's whose name begins so; the first that fits."""
 LONGEST_FOUND = 60
@@ -174,7 +178,7 @@ def _key(error: ErrorDetails) -> str:
 def _words(error: ErrorDetails) -> str:
     known = next((form for start, form in _WANTED.items() if error["type"].startswith(start)), None)
     if known is None:
-        return f"{_shown(error['input'])}: {error['msg'].removesuffix('.')}"
+        return f"{_shown(error['input'])} does not belong there"
     about = {name: float(n) if name in ("ge", "gt", "le", "lt") else n for name, n in error.get("ctx", {}).items()}
     return known.format(found=_shown(error["input"]), **about).replace(" at line 1 column ", " at column ")
 

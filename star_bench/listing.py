@@ -13,6 +13,8 @@ from star_bench.errors import Refused, UsageError
 from star_bench.json_files import read_json
 from star_bench.training import recipe as training_recipes
 
+KEPT_WHOLE = ("name", "model", "suite", "run", "state", "value")
+"""Columns that a narrow terminal does not cut: what a person types or reads off."""
 ALLOWS = {"commercial": "yes", "non-commercial": "no", "unknown": "unknown"}
 """What --licence says, and the column "commercial" that it keeps."""
 
@@ -37,11 +39,11 @@ def models(licence: str | None = None) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "source": str(entry.lora or entry.source),
                 "base": entry.base,
-                "licence": entry.licence,
                 "commercial": licensed.commercial(licensed.of_checkpoint(entry)),
+                "licence": entry.licence,
                 "status": "claimed, weights not released" if entry.status == "claimed" else entry.status,
+                "source": str(entry.lora or entry.source),
             }
         )
     return _kept(rows, licence)
@@ -64,8 +66,8 @@ def licences(licence: str | None = None) -> list[dict[str, Any]]:
             "name": part.name,
             "licence": part.licence,
             "commercial": part.commercial,
-            "stated at": part.licence_url,
-            "used by": ", ".join(names) or None,
+            "used_by": ", ".join(names) or None,
+            "stated_at": part.licence_url,
         }
         for part, names in used.items()
     ]

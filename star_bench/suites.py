@@ -125,7 +125,9 @@ class SuiteCard(Strict):
     @property
     def asked(self) -> str:
         """What a user types to mean this suite: its name, or the folder of a card of their own."""
-        return self.name if self.folder == SUITES_FOLDER / self.name else str(self.folder)
+        if self.folder == SUITES_FOLDER / self.name:
+            return self.name
+        return f"./{self.folder}" if str(self.folder) in names() else str(self.folder)
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -139,15 +141,16 @@ def names() -> list[str]:
 
 
 def load(name: str) -> SuiteCard:
-    """The card of a suite by name, or by the path of a card.yaml or of its folder.
+    """The card of a suite by name, or by the path of a card.yaml or of its folder. A shipped name means the shipped suite,
+    whatever lies in the working folder: `./name` is the folder.
 
     Raises UsageError for an unknown name or a broken card.
     """
     path = Path(name)
-    if path.is_dir():
-        path = path / "card.yaml"
-    if path.suffix != ".yaml":
-        if name not in names():
-            raise UsageError(f"there is no suite named {name!r}", did_you_mean(name, names()))
+    if name in names():
         path = SUITES_FOLDER / name / "card.yaml"
+    elif path.is_dir():
+        path = path / "card.yaml"
+    elif path.suffix != ".yaml":
+        raise UsageError(f"there is no suite named {name!r}", did_you_mean(name, names()))
     return parse(SuiteCard, {**load_yaml(path), "folder": path.parent}, str(path))

@@ -50,10 +50,10 @@ def test_the_ledger_has_every_model_prompt_set_and_judge() -> None:
     assert {("prompts", name) for name in suites.names()} <= rows.keys()
     pickscore = rows["judge", "PickScore_v1"]
     assert (pickscore["licence"], pickscore["commercial"]) == ("not stated", "unknown")
-    assert {"pickscore", "drawbench"} <= set(pickscore["used by"].split(", "))
-    assert rows["training prompts", "dataset/ocr/train.txt"]["used by"] == "ocr"
+    assert {"pickscore", "drawbench"} <= set(pickscore["used_by"].split(", "))
+    assert rows["training prompts", "dataset/ocr/train.txt"]["used_by"] == "ocr"
     assert all(row["licence"] for row in ledger)
-    assert all(row["stated at"] for row in ledger if row["commercial"] == "yes"), "not allowed without a source"
+    assert all(row["stated_at"] for row in ledger if row["commercial"] == "yes"), "not allowed without a source"
     assert listing.licences("non-commercial") == [row for row in ledger if row["commercial"] == "no"]
 
 

@@ -68,6 +68,32 @@ def test_looking_for_leakage_loads_no_torch() -> None:
     assert not imported_by(command("prompts", "leakage", "geneval-miniature", "--json")) & NEEDS_TORCH
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("verify", __file__), "can't be read as a bundle"),
+        (("verify", "nowhere"), "is not there"),
+        (("geneval", "detect", ".", __file__), "holds no safetensors"),
+        (("run", "--model", "miniature", "--suite", "geneval-miniature", "--size", "65"), "use multiples of"),
+        (("run", "--images", ".", "--suite", "geneval-miniature"), "neither NNNNN/metadata.jsonl nor prompts.txt"),
+        (("train", "--recipe", "nothing"), "there is no recipe"),
+    ],
+)
+def test_a_refusal_loads_no_torch(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    """Loading it would make a person wait for a no."""
+    lines = (
+        f"import os; os.chdir({str(tmp_path)!r})",
+        command(*arguments).removesuffix("main()"),
+        "import contextlib, io",
+        "err = io.StringIO()",
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stderr(err): main()",
+        f"assert {sentence!r} in err.getvalue(), err.getvalue()",
+    )
+    code = "\n".join(lines)
+    assert not imported_by(code) & NEEDS_TORCH
+    assert not list(tmp_path.iterdir())
+
+
 def test_console_script_and_module_are_the_same_command() -> None:
     script = Path(sysconfig.get_path("scripts")) / "star-bench"
     assert run(script, "--version") == run("-m", "star_bench", "--version") == f"star-bench {star_bench.__version__}\n"

@@ -1,5 +1,7 @@
 """The cards that ship: complete, consistent, and explained when they are broken."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -54,3 +56,18 @@ def test_published_numbers_agree_wherever_they_stand() -> None:
 def test_unknown_suites_get_a_suggestion() -> None:
     with pytest.raises(UsageError, match="did you mean 'geneval-miniature'"):
         suites.load("geneval-minature")
+
+
+def test_a_shipped_name_is_the_shipped_suite_whatever_lies_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`./geneval` is the folder, and a card in it is told to users by that name."""
+    own = tmp_path / "geneval" / "card.yaml"
+    own.parent.mkdir()
+    own.write_text("{name: mine, title: t, summary: s, evaluator: ocr, licence: MIT, prompts: {path: p.txt}}")
+    monkeypatch.chdir(tmp_path)
+    assert suites.load("geneval").name == "geneval"
+    for asked in ("./geneval", "geneval/card.yaml", str(own.parent)):
+        assert suites.load(asked).name == "mine"
+        assert suites.load(suites.load(asked).asked).name == "mine"
+    assert suites.load("./geneval").asked == "./geneval"

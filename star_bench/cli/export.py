@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from star_bench.cli.given import refuse_given
 from star_bench.cli.output import Device, Json, local_path, print_result
 from star_bench.cli.prompts import PromptsDir
 from star_bench.errors import Incomplete, UsageError
@@ -28,7 +29,15 @@ class Form(StrEnum):
     PARQUET = "parquet"
 
 
+OF_FORM = {
+    Form.EVAL_RESULTS: ("dataset", "task", "source_url"),
+    Form.EVERY_EVAL_EVER: ("model_id", "organisation", "relationship"),
+}
+"""Parameters of `export` that one form alone has."""
+
+
 def export(
+    ctx: typer.Context,
     run: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="A run's directory; several for latex and parquet.")
     ],
@@ -50,6 +59,9 @@ def export(
     from star_bench.reporting.run_files import read_results, read_run, run_folder
     from star_bench.runs.manifest import read_manifest
 
+    for other, options in OF_FORM.items():
+        if form is not other:
+            refuse_given(ctx, options, f"with --as {form.value}")
     folders = [run_folder(path) for path in run]
     if len(folders) > 1 and form not in (Form.LATEX, Form.PARQUET):
         raise UsageError(f"{form.value} is of one run, and {len(folders)} were given", "export them one by one")
@@ -132,6 +144,7 @@ def _write_bundle(folder: Path, out: Path | None) -> None:
 
 
 def verify(
+    ctx: typer.Context,
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or a run's directory.")],
     scoring: Annotated[bool, typer.Option("--scoring/--no-scoring", help="Judge every picture again.")] = True,
     suite: Annotated[str | None, typer.Option(help="The card.yaml of a suite that star-bench doesn't bring.")] = None,
@@ -149,18 +162,23 @@ def verify(
     from star_bench.verification.verify import verify as check
 
     prompt_files.use_folder(prompts_dir)
-    if scoring:
+    if not scoring:
+        refuse_given(ctx, ("batch_size", "device"), "with --no-scoring")
+    if bundle.is_dir():
+        refuse_given(ctx, ("work",), "with a run's directory, which needs no unpacking")
+
+    def begin() -> str:
         from star_bench.runs.run import choose_device
 
         quiet_libraries()
-        device = choose_device(device)
+        return choose_device(device)
+
     with RichProgress() as bar:
         found = check(
             bundle,
             work=work or cache_folder() / "verify",
             suite=suite,
-            scoring=scoring,
-            device=device if scoring else "cpu",
+            begin=begin if scoring else None,
             batch_size=batch_size,
             bar=bar,
         )

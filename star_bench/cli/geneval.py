@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from star_bench.cli.app import App
+from star_bench.cli.given import refuse_given
 from star_bench.cli.output import Device, Json, print_result
 
 app = App(help="GenEval's official files and its detector.", no_args_is_help=True)
@@ -44,6 +45,7 @@ def convert(
 
 @app.command()
 def fetch(
+    ctx: typer.Context,
     weights: Annotated[Path | None, typer.Option(help="The detector's checkpoint, already on this machine.")] = None,
     color_weights: Annotated[Path | None, typer.Option(help="OpenAI's ViT-L/14 as open_clip safetensors.")] = None,
     only: Annotated[str, typer.Option(help="all, detector or color.")] = "all",
@@ -58,6 +60,10 @@ def fetch(
     choices = ("all", "detector", "color")
     if only not in choices:
         raise UsageError(f"there is no judge {only!r}", did_you_mean(only, choices))
+    if only == "color":
+        refuse_given(ctx, ("weights",), "with --only color")
+    if only == "detector":
+        refuse_given(ctx, ("color_weights",), "with --only detector")
     commit = None
     if weights is None and only != "color":
         with download_bar("detector") as advance:
@@ -79,6 +85,7 @@ def fetch(
 
 @app.command()
 def detect(
+    ctx: typer.Context,
     weights: Annotated[Path, typer.Argument(metavar="WEIGHTS_DIR", help="A converted folder (geneval convert).")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to look at.")],
     everything: Annotated[
@@ -91,12 +98,15 @@ def detect(
     as_json: Json = False,
 ) -> None:
     """What the detector sees: class, score, box and mask area, for people who ask why a picture failed."""
+    from star_bench.evaluators.geneval.inspect import check_weights, inspect
     from star_bench.pictures import read_picture
 
+    if everything:
+        refuse_given(ctx, ("threshold",), "with --all, which shows all")
+    check_weights(weights)
     pictures = {path: read_picture(path) for path in images}  # before torch: a wrong name is told at once
 
     from star_bench.evaluators.geneval.detection.postprocess import EVERYTHING
-    from star_bench.evaluators.geneval.inspect import inspect
     from star_bench.progress import quiet_libraries
     from star_bench.runs.run import choose_device
 

@@ -20,9 +20,10 @@ from star_bench.cli.app import HELP, App, in_words
 from star_bench.cli.compare import compare
 from star_bench.cli.export import export, verify
 from star_bench.cli.gate import gate
+from star_bench.cli.given import refuse_given
 from star_bench.cli.leaderboard import leaderboard
 from star_bench.cli.masks import localise, masks, run_masks
-from star_bench.cli.output import Device, Json, Runs, print_result
+from star_bench.cli.output import SHOWN, Device, Json, Runs, print_listing, print_result
 from star_bench.cli.power import power
 from star_bench.cli.replicate import replicate
 from star_bench.cli.run import merge, pull, run
@@ -58,11 +59,13 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @app.command("ls")
 def list_things(
+    ctx: typer.Context,
     what: Annotated[str, typer.Argument(help="models, suites, recipes, runs or licences.")],
     runs: Runs = Path("runs"),
     licence: Annotated[
         str | None, typer.Option(help="Only models or licences that are commercial, non-commercial or unknown.")
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help=f"Every row, and not only the first {SHOWN}.")] = False,
     as_json: Json = False,
 ) -> None:
     """List what can be named: models, suites, recipes, the runs made here, or the licence of every part."""
@@ -79,7 +82,15 @@ def list_things(
         raise UsageError(f"there is nothing to list named {what!r}", "choose models, suites, recipes, runs or licences")
     if licence is not None and what not in ("models", "licences"):
         raise UsageError(f"{what} are not listed by licence", "leave --licence out, or list models or licences")
-    print_result(tables[what](), as_json)
+    if what != "runs":
+        refuse_given(ctx, ("runs",), f"with {what}")
+    if as_json:
+        refuse_given(ctx, ("everything",), "with --json, which has all")
+    rows = tables[what]()
+    if as_json:
+        print_result(rows, as_json=True)
+    else:
+        print_listing(rows, listing.KEPT_WHOLE, most=None if everything else SHOWN)
 
 
 app.command("run")(run)
@@ -103,6 +114,7 @@ app.command("run-masks")(run_masks)
 
 @app.command()
 def doctor(
+    ctx: typer.Context,
     device: Device = "auto",
     bundle: Annotated[bool, typer.Option("--bundle", help="Also write a zip for a bug report.")] = False,
     out: Annotated[Path, typer.Option(help="The zip's path.")] = Path("star-bench-doctor.zip"),
@@ -110,6 +122,8 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Versions, devices, weights that are here, and each suite's canaries judged."""
+    if not bundle:
+        refuse_given(ctx, ("out", "runs"), "without --bundle")
     from star_bench.doctor import examine
     from star_bench.progress import quiet_libraries
 

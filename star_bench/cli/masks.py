@@ -173,7 +173,7 @@ def run_masks(
     with RichProgress() as bar:
         count = draw_run(finished, loaded, allocation, images=images, batch_size=batch_size, bar=bar)
     page = write_report(folder, reports / folder_name(finished.results))
-    result = {"run": str(folder), "images": len(images), "with maps": count, "report": str(page)}
+    result = {"run": str(folder), "images": len(images), "with_maps": count, "report": str(page)}
     if as_json:
         print_result(result, as_json=True)
     typer.echo(f"{count} of {len(images)} pictures have maps\nreport: {page}", err=True)

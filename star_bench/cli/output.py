@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,10 @@ def local_path(value: str | Path) -> Path:
     return Path(value)
 
 
+SHOWN = 30
+"""Rows of a listing that are shown without --all (chosen here)."""
+NARROWEST, GAP = 10, 2
+"""Characters of a column that may be cut, and between two columns (chosen here)."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Runs = Annotated[Path, typer.Option("--runs", parser=local_path, metavar="DIR", help="Where runs are kept.")]
@@ -44,10 +49,49 @@ def print_result(data: Any, as_json: bool) -> None:
         return
     table = Table()
     for column in rows[0]:
-        table.add_column(column, overflow="fold")
+        table.add_column(_title(column), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
+        first, *rest = row.values()
+        shown = _title(first) if rows is not data else _cell(first)
+        table.add_row(Text(shown), *(Text(_cell(value)) for value in rest))
     Console().print(table)
+
+
+def print_listing(rows: Sequence[Mapping[str, Any]], whole: Collection[str], *, most: int | None) -> None:
+    """Rows for people, one line each. whole: columns that are never cut; from the right, others that have no room are left
+    out. most: rows shown, None for all. What is not shown is said on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        typer.echo("nothing yet", err=True)
+        return
+    shown, console = rows[:most], Console()
+    cells = {key: [Text(_cell(row[key]).replace("\n", " ")) for row in shown] for key in rows[0]}
+    natural = {key: max(len(_title(key)), *(text.cell_len for text in column)) for key, column in cells.items()}
+    least = {key: width if key in whole else min(width, NARROWEST) for key, width in natural.items()}
+    columns = list(cells)
+    while sum(least[key] + GAP for key in columns) > console.width + GAP and not set(columns) <= set(whole):
+        columns.remove(next(key for key in reversed(columns) if key not in whole))
+    room = console.width + GAP - sum(least[key] + GAP for key in columns)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for key in columns:
+        extra = max(0, min(natural[key] - least[key], room))
+        room -= extra
+        table.add_column(_title(key), no_wrap=True, overflow="ellipsis", width=least[key] + extra)
+    for row in zip(*(cells[key] for key in columns), strict=True):
+        table.add_row(*row)
+    console.print(table)
+    if len(shown) < len(rows):
+        typer.echo(f"{len(rows) - len(shown)} more: --all shows them", err=True)
+    if left := [_title(column) for column in rows[0] if column not in columns]:
+        typer.echo(f"no room for {', '.join(left)}: --json has it all", err=True)
+
+
+def _title(key: str) -> str:
+    """A key of the JSON, for a table."""
+    return key.replace("_", " ")
 
 
 def _cell(value: Any) -> str:

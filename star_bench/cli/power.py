@@ -33,4 +33,6 @@ def power(
         print_result(table, as_json=True)
         return
     print_result(table["rows"], as_json=False)
+    needed = "" if effect is None else f"; prompts needed: for a difference of {effect:g}"
+    typer.echo(f"detectable: with the run's {table['prompts']} prompts{needed}")
     typer.echo(f"{table['measure']}: {table['metric']}\n{table['method']}")

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from star_bench.cli.given import refuse_given
 from star_bench.cli.output import Device, Json, Reports, local_path, print_result
 from star_bench.cli.prompts import PromptsDir
 from star_bench.errors import Incomplete, UsageError
 
 
 def train(
+    ctx: typer.Context,
     recipe: Annotated[str, typer.Option(help="A recipe's name (star-bench ls recipes) or the path of a YAML file.")],
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as in rollout.steps=8.")
@@ -43,6 +45,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a LoRA, or all weights, by STAR or Flow-GRPO. The same command goes on with an interrupted training."""
+    if engine == "local":
+        refuse_given(ctx, ("scoring_workers", "scoring_gpus", "address"), "without --engine ray")
     from star_bench import checkpoints, model_files, plugins, prompt_files
     from star_bench.engines.base import Settings, Workers
     from star_bench.training import recipe as recipes

@@ -19,6 +19,7 @@ from star_bench.generation.kernels import use_kernels
 from star_bench.generation.noise import image_generator, latent_noise
 from star_bench.generation.pipeline import denoiser
 from star_bench.generation.seeded import check_seeded
+from star_bench.generation.size import check_size
 from star_bench.protocol import Protocol
 
 Item = tuple[str, str, int]
@@ -59,20 +60,12 @@ class Sampler:
         if not issubclass(type(pipe), SUPPORTED):
             known = ", ".join(kind.__name__ for kind in SUPPORTED)
             raise Refused(f"{type(pipe).__name__} is not supported", f"use one of {known}")
-        check_seeded(pipe, protocol.steps)
+        check_seeded(type(pipe), pipe.scheduler, protocol.steps)
         if pipe.vae.config.get("latents_mean") is not None:
             raise Refused("the VAE shifts its latents per channel, which is not supported", "use another checkpoint")
         unit = pipe.vae_scale_factor * denoiser(pipe).config.get("patch_size", 1)
-        if protocol.height % unit or protocol.width % unit:
-            raise UsageError(
-                f"{protocol.height} x {protocol.width} pixels do not fit this model", f"use multiples of {unit}"
-            )
         largest = unit * (denoiser(pipe).config.get("pos_embed_max_size") or math.inf)
-        if max(protocol.height, protocol.width) > largest:
-            raise UsageError(
-                f"{protocol.height} x {protocol.width} pixels are more than this model can place ({largest} at most)",
-                "choose a suite made for its size",
-            )
+        check_size(protocol.height, protocol.width, unit=unit, largest=largest)
         self.protocol = protocol
         self._kernels = use_kernels(denoiser(pipe), protocol.kernels)
         self._cached_prompts: float = cached_prompts

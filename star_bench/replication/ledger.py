@@ -282,7 +282,7 @@ def planned_rows(found: Sequence[Planned]) -> list[dict[str, Any]]:
     out = []
     for each in found:
         cost = each.cost or {}
-        minutes = cost.get("minutes of generation")
+        minutes = cost.get("minutes_of_generation")
         kinds = ", ".join(lack.kind for lack in each.lacks)
         what = f"not run: {kinds}" if kinds else f"run, no verdict: {each.unstated}" if each.unstated else "run"
         out.append(
@@ -290,7 +290,7 @@ def planned_rows(found: Sequence[Planned]) -> list[dict[str, Any]]:
                 "row": each.name,
                 "what": what,
                 "images": cost.get("images"),
-                "already made": cost.get("already made"),
+                "already_made": cost.get("already_made"),
                 "minutes": minutes if isinstance(minutes, float) else None,
             }
         )

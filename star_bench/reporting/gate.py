@@ -157,6 +157,8 @@ def against_run(
     compared, unless `allow` names the reason; a missing score makes the gate incomplete instead.
     """
     _check_margin(rule, margin, run.results, baseline.results.aggregates[0].value)
+    if each_tag and not baseline.results.tags:
+        raise UsageError(f"the prompts of suite {run.results.suite!r} have no tags", "leave --each-tag out")
     found = compare(baseline, run, [*allow, Part.COMPLETENESS])
     lost = [each for each in found.waived if each.part is Part.COMPLETENESS]
     kept = [each for each in lost if not waived(each, allow)]
@@ -182,6 +184,8 @@ def against_published(
     results = run.results
     measure = measure_of(results, entry)
     _check_margin(rule, margin, results, entry.value)
+    if each_tag and not entry.tags:
+        raise UsageError(f"{entry.source} printed no number of a tag", "leave --each-tag out")
     if results.subset:
         raise UsageError(
             f"{run.folder} has {results.subset.limit} of {results.subset.of} prompts, and {entry.source} had all",

@@ -36,17 +36,19 @@ def power_table(
     found = design(values_of(run, headline), after, of_tags=headline.of_tags)
     rows = [
         {
-            "images per prompt": n,
-            f"detectable with {found.n_prompts} prompts": round(found.detectable(n, power=power), 4),
-            **({f"prompts for {effect:g}": found.prompts_needed(effect, n, power=power)} if effect is not None else {}),
+            "images_per_prompt": n,
+            "detectable": round(found.detectable(n, power=power), 4),
+            **({"prompts_needed": found.prompts_needed(effect, n, power=power)} if effect is not None else {}),
         }
         for n in samples
     ]
     return {
         "measure": f"{headline.title} of {run.results.suite}",
         "metric": run.results.metric.identity,
-        "variance between prompts": found.between,
-        "variance within prompts": found.within,
+        "prompts": found.n_prompts,
+        "effect": effect,
+        "variance_between_prompts": found.between,
+        "variance_within_prompts": found.within,
         "rows": rows,
         "method": f"{METHOD}; two-sided at {ALPHA:g}, power {power:g}" + ("" if other else f"; {ONE_RUN}"),
     }

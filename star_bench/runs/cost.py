@@ -35,7 +35,7 @@ def estimate_cost(prepared: Prepared) -> dict[str, Any]:
         "metric": plan.metric.identity,
         "prompts": len(plan.prompts),
         "images": len(plan.items),
-        "already made": done,
+        "already_made": done,
     }
     if protocol is None:
         return out
@@ -45,6 +45,6 @@ def estimate_cost(prepared: Prepared) -> dict[str, Any]:
     minutes = unknown if seconds is None else round(seconds * missing / 60, 1)
     return out | {
         "protocol": protocol.as_dict(),
-        "transformer forwards (images x steps x branches)": missing * protocol.steps * branches,
-        "minutes of generation": minutes,
+        "transformer_forwards": missing * protocol.steps * branches,
+        "minutes_of_generation": minutes,
     }

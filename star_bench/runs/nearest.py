@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def nearest(plan: Plan, runs: Path) -> str | None:
     None where there is none. runs: where they are kept; nothing is written.
     """
     mine, own = plan.identity(), plan.folder(runs)
+    if plan.protocol:
+        mine["protocol"] = asdict(plan.protocol)  # what a stored one leaves out is the default
     found: list[tuple[int, str, list[str]]] = []
     for folder in own.parent.glob("*"):
         if folder == own or not (folder / "manifest.json").is_file():

@@ -6,6 +6,7 @@ import functools
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ from star_bench.checkpoints import Checkpoint
 from star_bench.engines.base import Engine, Settings, Workers
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
+from star_bench.generation.size import check_size_of
 from star_bench.model_files import LocalCheckpoint
 from star_bench.runs import foreign
 from star_bench.runs.batch_size import fastest_for
@@ -166,6 +168,7 @@ def prepare(options: Options) -> Prepared:
             kernels=options.kernels,
             where=checkpoint.name,
         )
+        check_size_of(local.folder, protocol.height, protocol.width)
         if options.kernels != "default":
             from star_bench.generation.kernels import check_kernels
 
@@ -233,8 +236,15 @@ def run(
     begin is called once the run is this process', before anything is loaded: a second process is refused at once.
     """
     plan, engine, device = prepared.plan, prepared.engine, prepared.device
-    with open_run(prepared.folder) as store, recording(prepared.folder, bar.note, device=device) as log, engine:
+    with ExitStack() as stack:
+        store = stack.enter_context(open_run(prepared.folder))
         begin()
+        if prepared.local is not None and plan.protocol is not None:
+            from star_bench.generation.seeded import check_seeded_in
+
+            check_seeded_in(prepared.local.folder, plan.protocol.steps)  # before judges are loaded
+        log = stack.enter_context(recording(prepared.folder, bar.note, device=device))
+        stack.enter_context(engine)
         bar = LoggedProgress(bar, log)
         make: Callable[[], Generate] | None = None
         if prepared.local is not None and plan.protocol is not None:

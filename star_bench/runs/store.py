@@ -9,7 +9,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,8 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             raise Locked(f"{folder} is being written by {holder}", "wait for it, or stop it and try again") from None
+        if not os.fstat(descriptor).st_nlink:  # its last holder has just taken it away
+            raise Locked(f"{folder} was being taken away by another process", "try again")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
@@ -154,6 +156,20 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def open_run(folder: Path) -> Iterator[RunStore]:
-    """The run's store, for one writer at a time. Raises Locked."""
+    """The run's store, for one writer at a time. A folder into which nothing was written does not stay. Raises Locked."""
     with locked(folder):
-        yield RunStore(folder)
+        try:
+            yield RunStore(folder)
+        finally:
+            _remove_empty(folder)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Takes away a run's folder that holds a lock and nothing else, and those of its suite and model where they are empty
+    then."""
+    if [path.name for path in folder.iterdir()] != ["lock"]:
+        return
+    (folder / "lock").unlink()
+    with suppress(OSError):  # it holds another run
+        for empty in (folder, *folder.parents[:2]):
+            empty.rmdir()

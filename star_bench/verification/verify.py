@@ -7,7 +7,7 @@ them again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -132,11 +132,13 @@ def _with_interval(row: dict[str, Any]) -> str:
 
 
 def verify(
-    path: Path, *, work: Path, suite: str | None, scoring: bool, device: str, batch_size: int, bar: Progress
+    path: Path, *, work: Path, suite: str | None, begin: Callable[[], str] | None, batch_size: int, bar: Progress
 ) -> Verification:
     """Checks a bundle, or the directory of a run.
 
-    work: where a bundle is unpacked and new scores are kept until the end. Stopped, the same call goes on with them.
+    begin: called once the files fit together, before anything is loaded to judge the pictures; gives the device to do it
+    on. None: they are not judged. work: where a bundle is unpacked and new scores are kept until the end. Stopped, the
+    same call goes on with them.
     Raises UsageError for what is no run, Refused for one that was changed or that can't be judged here, Locked.
     """
     with _opened(path, work, bar) as (folder, kept):
@@ -146,7 +148,8 @@ def verify(
             raise Refused(
                 f"results.json has the digest {run.results.digest[:16]} and manifest.json {manifest.digest[:16]}", AGAIN
             )
-        recorded = recorded_run(run, manifest, suite=suite, device=device, scoring=scoring)
+        device = begin() if begin else "cpu"
+        recorded = recorded_run(run, manifest, suite=suite, device=device, scoring=begin is not None)
         rows = _scored_rows(run, recorded.plan)
         absent = _check_pictures(run)
         try:
@@ -154,7 +157,7 @@ def verify(
         except (LookupError, TypeError, ValueError) as error:  # an evaluator's own detail can be anything
             raise Refused(f"scores.jsonl holds a score that its evaluator can't read ({error!r})", AGAIN) from None
         rescored = None
-        if scoring:
+        if begin:
             scores = kept / f"scored-{digest_of([manifest.metric, manifest.judges, device])[:8]}"
             rescored = rescore(run, recorded, scores, skip=absent, device=device, batch_size=batch_size, bar=bar)
     results = run.results

@@ -55,5 +55,42 @@ MODEL = ("--model", "miniature", "--suite", "ocr-miniature")
         ((*MODEL, "--shard", "1/2", "--reports", "r"), "--reports means nothing with --shard"),
     ],
 )
-def test_an_option_that_means_nothing_is_named(refused: Callable, words: tuple[str, ...], sentence: str) -> None:
+def test_an_option_of_run_that_means_nothing_is_named(refused: Callable, words: tuple[str, ...], sentence: str) -> None:
     assert sentence in refused("run", *words)
+
+
+TRAIN = ("train", "--recipe", "star-geneval-mini")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((*TRAIN, "--scoring-workers", "2"), "--scoring-workers means nothing without --engine ray"),
+        ((*TRAIN, "--address", "ray://host:1"), "--address means nothing without --engine ray"),
+        ((*TRAIN, "--processes", "2"), "--processes is for --dry-run alone"),
+        (("export", "RUN", "--as", "latex", "--task", "t"), "--task means nothing with --as latex"),
+        (("export", "RUN", "--as", "bundle", "--model-id", "a/b"), "--model-id means nothing with --as bundle"),
+        (("export", "RUN", "--as", "eval-results", "--organisation", "o"), "--organisation means nothing with --as"),
+        (("verify", "RUN", "--no-scoring", "--device", "cpu"), "--device means nothing with --no-scoring"),
+        (("verify", "RUN", "--no-scoring", "--batch-size", "2"), "--batch-size means nothing with --no-scoring"),
+        (("verify", ".", "--work", "w"), "--work means nothing with a run's directory"),
+        (("geneval", "detect", "W", "I", "--all", "--threshold", "0.5"), "--threshold means nothing with --all"),
+        (("geneval", "fetch", "--only", "color", "--weights", "w"), "--weights means nothing with --only color"),
+        (
+            ("geneval", "fetch", "--only", "detector", "--color-weights", "w"),
+            "--color-weights means nothing with --only",
+        ),
+        (("doctor", "--out", "x.zip"), "--out means nothing without --bundle"),
+        (("ls", "models", "--runs", "elsewhere"), "--runs means nothing with models"),
+        (("ls", "suites", "--licence", "commercial"), "suites are not listed by licence"),
+        (("ls", "runs", "--json", "--all"), "--all means nothing with --json"),
+        (
+            ("masks", "--model", "miniature", "--prompt", "x", "--set", "a=b"),
+            "--set changes a recipe and none is given",
+        ),
+    ],
+)
+def test_an_option_of_any_verb_that_means_nothing_is_named(
+    refused: Callable, words: tuple[str, ...], sentence: str
+) -> None:
+    assert sentence in refused(*words)

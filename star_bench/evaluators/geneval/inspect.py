@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from star_bench.evaluators.geneval.detection.detector import Detector
 
 
+def check_weights(folder: Path) -> None:
+    """Raises MissingWeights for a folder without weights."""
+    if not any(folder.glob("*.safetensors")):
+        raise MissingWeights(f"{folder} holds no safetensors", "give a folder that 'star-bench geneval convert' wrote")
+
+
 def inspect(
     weights: Path, pictures: Mapping[Path, Image], *, threshold: float, plugin: str, preprocessing: str, device: str
 ) -> list[dict[str, Any]]:
@@ -24,8 +30,7 @@ def inspect(
     """
     from star_bench.evaluators.geneval.detection.preprocess import check_preprocessing
 
-    if not any(weights.glob("*.safetensors")):
-        raise MissingWeights(f"{weights} holds no safetensors", "give a folder that 'star-bench geneval convert' wrote")
+    check_weights(weights)
     known = check_preprocessing(preprocessing)
     detector: Detector = plugins.load(plugins.DETECTORS, plugin)(weights, device=device, preprocessing=known)
     rows = []

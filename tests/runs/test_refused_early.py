@@ -1,0 +1,70 @@
+"""What can be known before weights are loaded ends a run before judges are, and leaves no folder behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from star_bench.errors import Refused, UsageError
+from star_bench.evaluators.geneval.evaluator import GenEval
+from star_bench.runs.nearest import nearest
+from star_bench.runs.run import Options, prepare, run
+from star_bench.runs.store import open_run
+from star_bench.shipped import MINIATURE_FOLDER
+
+SUITE = "geneval-miniature"
+
+
+class Silent:
+    def start(self, title: str, total: int, done: int) -> None: ...
+
+    def advance(self, count: int) -> None: ...
+
+    def note(self, message: str) -> None: ...
+
+
+def pipeline(folder: Path, **scheduler: object) -> Path:
+    """A copy of the miniature with other settings of its scheduler."""
+    shutil.copytree(MINIATURE_FOLDER / "pipeline", folder)
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **scheduler}))
+    return folder
+
+
+@pytest.mark.parametrize(("size", "sentence"), [(65, "use multiples of 8"), (4096, "more than this model can place")])
+def test_a_size_that_does_not_fit_is_told_from_the_configuration(tmp_path: Path, size: int, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        prepare(Options(suite=SUITE, model="miniature", size=size, device="cpu", runs=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_noise_without_a_seed_is_told_before_judges_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = pipeline(tmp_path / "unseeded", stochastic_sampling=True)
+    options = Options(suite=SUITE, model=str(model), limit=1, device="cpu", runs=tmp_path / "runs")
+    prepared = prepare(options)
+    judged: list[object] = []
+    monkeypatch.setattr(GenEval, "score", lambda *asked: judged.append(asked))
+    with pytest.raises(Refused, match="draws noise that has no seed"):
+        run(prepared, options, Silent())
+    assert not judged
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_folder_that_holds_something_stays(tmp_path: Path) -> None:
+    for name, written in (("a", True), ("b", False)):
+        with open_run(tmp_path / "model" / "suite" / name) as store:
+            if written:
+                store.write("manifest.json", {})
+    assert [path.name for path in (tmp_path / "model" / "suite").iterdir()] == ["a"]
+
+
+def test_the_nearest_run_differs_in_what_was_asked_and_nothing_else(tmp_path: Path) -> None:
+    """A default that a stored protocol leaves out is no difference."""
+    common = {"suite": SUITE, "model": "miniature", "limit": 1, "samples": 1, "device": "cpu", "runs": tmp_path}
+    first = Options(steps=2, **common)
+    run(prepare(first), first, Silent())
+    said = nearest(prepare(Options(steps=3, **common)).plan, tmp_path)
+    assert said is not None and said.endswith("differs in steps (2, now 3)")
