@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from star_bench.cards import Strict, did_you_mean, load_yaml, parse
 from star_bench.errors import UsageError
 from star_bench.json_files import read_config
+from star_bench.model_parts import check_no_whole_model
 from star_bench.shipped import CHECKPOINTS_FILE
 from star_bench.suites import NOT_STATED, Commercial, GenerationDefaults, Published
 
@@ -96,7 +97,8 @@ UNSAID = GenerationDefaults()
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a name, path or hub id means. No file has been looked at, beyond a LoRA folder's adapter_config.json."""
+    """What a name, path or hub id means. No file has been looked at, beyond a LoRA folder's adapter_config.json and the
+    names in a LoRA's file."""
 
     name: str
     source: Source
@@ -188,6 +190,8 @@ def _at_path(path: Path, base: str | None) -> Checkpoint:
     elif path.suffix != ".safetensors":
         raise UsageError(f"{path} is neither a folder nor a .safetensors file", "give one of these")
     if not base:
+        if path.is_file():
+            check_no_whole_model(path)
         raise UsageError(f"{path} is a LoRA and does not say on which model", "give `--base NAME`")
     found = _on_base(path.stem if path.is_file() else path.name, source, base)
     said = _card_in(path) if path.is_dir() else None

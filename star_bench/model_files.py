@@ -17,7 +17,7 @@ from star_bench.checkpoints import Checkpoint, Source
 from star_bench.errors import MissingWeights
 from star_bench.files import sha256_of
 from star_bench.hub_files import PIPELINE, Layout
-from star_bench.model_parts import INDEX, SUFFIXES, check_folder, matters, parts_of
+from star_bench.model_parts import INDEX, SUFFIXES, check_folder, check_no_whole_model, matters, parts_of
 from star_bench.shipped import PACKAGE
 
 DIGESTS = "digests.json"
@@ -43,7 +43,8 @@ def locate(checkpoint: Checkpoint, *, fetch: bool = True) -> LocalCheckpoint:
     """The files of a checkpoint: local ones, the Hugging Face cache, and only then, with `fetch`, the network.
 
     Raises MissingWeights for weights that are not released or not here, Refused for a folder that could run code or that
-    diffusers can't load as it is, UsageError for one whose tokenizer needs a package that is not installed.
+    diffusers can't load as it is, UsageError for one whose tokenizer needs a package that is not installed, and
+    for a LoRA that is a whole model.
     """
     if checkpoint.status == "claimed":
         raise MissingWeights(
@@ -58,6 +59,8 @@ def locate(checkpoint: Checkpoint, *, fetch: bool = True) -> LocalCheckpoint:
         wanted = checkpoint.lora.weight_name
         place, lora_revision = _place(checkpoint.lora, _lora_layout(wanted), fetch)
         lora_path = _lora_in(place, wanted)
+        if lora_path.is_file():
+            check_no_whole_model(lora_path)
     commits = "+".join(commit for commit in (revision, lora_revision) if commit)
     return LocalCheckpoint(folder, lora_path, commits or None, content_digest(folder, lora_path))
 

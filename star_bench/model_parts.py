@@ -30,6 +30,8 @@ _NEEDED = re.compile(r"transformer|unet|scheduler|(text_encoder|tokenizer)(_\d)?
 _SHARD = r"(?:-\d{5}-of-\d{5})?"
 _VARIANT = re.compile(rf"(?:diffusion_pytorch_)?model{_SHARD}\.(\w+?){_SHARD}\.safetensors")
 _LONE_SHARD = re.compile(r"((?:diffusion_pytorch_)?model)-\d{5}-of-\d{5}\.safetensors")
+_ADDED = ("lora", "dora_", "hada_", "lokr_", "oft_")
+"""In the names of what is trained beside frozen weights: LoRA and its kin."""
 _ORDINALS = {"2": "second ", "3": "third ", "4": "fourth "}
 _AGAIN = "fetch the model again, or give `--model PATH`"
 _STOCK = "use a model of stock components"
@@ -131,6 +133,23 @@ def check_names(parts: Mapping[str, Part], files: Collection[str], where: str) -
         lost += (f"{name}/{file}".removesuffix("/") for file in _lost_of(name, part, inside, f"{where}/{name}"))
     if lost:
         raise lacking(where, lost)
+
+
+def check_no_whole_model(file: Path) -> None:
+    """Raises UsageError for a safetensors file that holds a model's own weights and nothing that is added to them. What is
+    no such file, loading will tell."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            names = list(opened.keys())
+    except (OSError, SafetensorError):
+        return
+    if names and not any(added in name.lower() for name in names for added in _ADDED):
+        raise UsageError(
+            f"{file} is a whole model in one file and no LoRA (it holds {min(names)!r})",
+            "save it as a diffusers folder (`pipe.save_pretrained(FOLDER)`) and give that",
+        )
 
 
 def lacking(where: str, lost: list[str]) -> MissingWeights:

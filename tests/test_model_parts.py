@@ -8,8 +8,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from layouts import KANDINSKY3, NONE, ODD, SD3, SD15, SDXL, Parts, lay_out
+from safetensors.numpy import save_file
 
 from star_bench.checkpoints import resolve
 from star_bench.errors import MissingWeights, Refused, UsageError
@@ -212,6 +214,22 @@ def test_a_pipeline_that_was_saved_without_a_part_is_refused(tmp_path: Path, nul
     folder = lay_out(tmp_path / "model", SD3 | dict.fromkeys(nulls, NONE))
     with pytest.raises(Refused, match=sentence):
         locate(resolve(str(folder)))
+
+
+def test_a_whole_model_in_one_file_is_no_lora(tmp_path: Path) -> None:
+    base = lay_out(tmp_path / "model", SD3)
+    whole, lora = tmp_path / "whole.safetensors", tmp_path / "lora.safetensors"
+    save_file({"unet.down.weight": np.zeros(2), "first_stage.weight": np.zeros(2)}, whole)
+    for named in (None, str(base)):
+        with pytest.raises(
+            UsageError, match=r"whole model in one file and no LoRA \(it holds 'first_stage.*diffusers folder"
+        ):
+            locate(resolve(str(whole), base=named))
+    for name in ("transformer.a.lora_A.weight", "lora_unet_a.alpha", "a.hada_w1_a", "a.lokr_w1", "a.lora.up.weight"):
+        save_file({name: np.zeros(2)}, lora)
+        assert locate(resolve(str(lora), base=str(base))).lora_path == lora
+    with pytest.raises(UsageError, match="is a LoRA and does not say on which model"):
+        resolve(str(lora))
 
 
 def test_a_tokenizer_that_needs_sentencepiece_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from star_bench.errors import Incomplete, Refused, UsageError
-from star_bench.shipped import SUITES_FOLDER
+from star_bench.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -71,6 +71,51 @@ def test_dry_run_costs_nothing_and_writes_nothing(cli: Cli, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["transformer_forwards"] == 4 * 2 * 4 * 2
     assert list(tmp_path.iterdir()) == []
+
+
+def only_a_variant(model: Path) -> None:
+    weights = model / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".fp16.safetensors"))
+
+
+def without_t5(model: Path) -> None:
+    index = json.loads((model / "model_index.json").read_text())
+    changed = index | {name: [None, None] for name in ("text_encoder_3", "tokenizer_3")}
+    (model / "model_index.json").write_text(json.dumps(changed))
+
+
+def without_an_index(model: Path) -> None:
+    (model / "model_index.json").unlink()
+
+
+def in_one_file(model: Path) -> None:
+    weights = model.with_name("weights")
+    (model / "transformer" / "diffusion_pytorch_model.safetensors").rename(weights)
+    shutil.rmtree(model)
+    weights.rename(model)
+
+
+@pytest.mark.parametrize(
+    ("form", "code", "sentence"),
+    [
+        (only_a_variant, Refused.exit_code, "vae holds only the fp16 variant of its weights"),
+        (without_t5, Refused.exit_code, "has no third text encoder"),
+        (without_an_index, Refused.exit_code, "holds no model_index.json"),
+        (in_one_file, UsageError.exit_code, "is a whole model in one file and no LoRA"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_refused_before_anything_is_judged(
+    cli: Cli, form: Callable[[Path], None], code: int, sentence: str, tmp_path: Path
+) -> None:
+    model, suite = tmp_path / "model.safetensors", tmp_path / "suite"
+    form(Path(shutil.copytree(MINIATURE_FOLDER / "pipeline", model)))
+    shutil.copytree(SUITES_FOLDER / "geneval-miniature", suite)
+    card = yaml.safe_load((suite / "card.yaml").read_text())
+    card["canaries"] = [card["canaries"][0] | {"low": 0, "high": 0}]  # no judge says so
+    (suite / "card.yaml").write_text(yaml.safe_dump(card))
+    done = cli("run", "--model", "model.safetensors", "--suite", "suite", "--limit", "1")
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1) and sentence in done.stderr, done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
