@@ -154,8 +154,9 @@ def resolve(spec: str, *, base: str | None = None) -> Checkpoint:
     source = Source(hub=match["hub"], revision=match["revision"] or "main")
     if base is not None:
         return _on_base(spec, source, base)
-    for name, entry in known.items():  # a listed model under its hub id is still that model
-        if (entry.lora or entry.source) == source:
+    for name, entry in known.items():  # a listed model under its hub id is still that model, at the listed commit
+        listed = entry.lora or entry.source
+        if listed.hub == source.hub and match["revision"] in (None, listed.revision):
             return _named(name)
     return Checkpoint(name=spec, source=source)
 

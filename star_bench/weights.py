@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from star_bench.cards import Strict
 from star_bench.errors import MissingWeights
@@ -33,6 +33,8 @@ class WeightsReference(Strict):
     source: str = ""
     fetch: str = ""
     """A command that puts them there."""
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Of the one file as it was published."""
 
     @model_validator(mode="after")
     def _one(self) -> WeightsReference:

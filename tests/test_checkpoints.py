@@ -122,6 +122,9 @@ def test_hub_ids() -> None:
     assert resolve("org/name").source.revision == "main"
     assert resolve("stabilityai/stable-diffusion-3.5-medium").name == "sd3.5-medium"
     assert resolve("stabilityai/stable-diffusion-3.5-medium@abc").name == "stabilityai/stable-diffusion-3.5-medium@abc"
+    pinned = resolve("sd3.5-medium").source
+    assert resolve(str(pinned)) == resolve("sd3.5-medium") == resolve(str(pinned.hub))
+    assert resolve(f"{pinned.hub}@main").source.revision == "main", "who asks for a branch gets it"
     assert resolve("jieliu/SD3.5M-FlowGRPO-Text").name == "flow-grpo-ocr"
     adapter = resolve("org/lora", base="sd3.5-medium")
     assert (adapter.lora.hub, adapter.base) == ("org/lora", "sd3.5-medium")
@@ -224,10 +227,11 @@ def test_a_cache_that_cannot_be_written_only_costs_time(homes: Path, monkeypatch
 
 
 def test_a_lora_of_the_cache_on_a_base_of_the_cache(homes: Path) -> None:
-    in_hub_cache(homes, "stabilityai/stable-diffusion-3.5-medium", COMMIT)
+    base = resolve("sd3.5-medium").source.revision
+    in_hub_cache(homes, "stabilityai/stable-diffusion-3.5-medium", base)
     lora = in_hub_cache(homes, "jieliu/SD3.5M-FlowGRPO-Text", LATER, lora=True)
     found = locate(resolve("flow-grpo-ocr"))
-    assert (found.lora_path, found.revision) == (lora, f"{COMMIT}+{LATER}")
+    assert (found.lora_path, found.revision) == (lora, f"{base}+{LATER}")
     assert found.digest != locate(resolve("sd3.5-medium")).digest
 
 

@@ -42,18 +42,25 @@ socket.socket.connect = lambda self, place: REAL(self, place) if self.family == 
 socket.getaddrinfo = lambda *_args, **_named: time.sleep(600)
 """
 """One whose packets are dropped: nothing answers, and no name is found."""
+SD35 = "stabilityai/stable-diffusion-3.5-medium@b940f670f0eda2d07fbb75229e779da1ad11eb80"
 MISSING = [  # words, and what the sentence names
     (
         ("run", "--model", "sd3.5-medium", "--suite", "geneval-miniature"),
-        "stabilityai/stable-diffusion-3.5-medium@main",
+        SD35,
     ),
     (
         ("run", "--model", "flow-grpo-geneval", "--suite", "geneval-miniature"),
-        "stabilityai/stable-diffusion-3.5-medium",
+        SD35,
     ),
     (("run", "--model", "someone/something@v2", "--suite", "ocr-miniature"), "someone/something@v2"),
-    (("train", "--recipe", "star-geneval-80gb"), "stabilityai/stable-diffusion-3.5-medium@main"),
-    (("masks", "--model", "sd3.5-medium", "--prompt", "a red car"), "stabilityai/stable-diffusion-3.5-medium@main"),
+    (
+        ("train", "--recipe", "star-geneval-80gb"),
+        SD35,
+    ),
+    (
+        ("masks", "--model", "sd3.5-medium", "--prompt", "a red car"),
+        SD35,
+    ),
     (("prompts", "fetch", "pickscore-sfw"), "flow_grpo"),
     (("geneval", "fetch"), "mask2former"),
 ]

@@ -6,8 +6,15 @@ from pathlib import Path
 
 from star_bench.cache import cache_folder
 from star_bench.downloads import Advance, download, reachable
-from star_bench.errors import MissingWeights
-from star_bench.evaluators.geneval.published import COLOR_FILE, COLOR_REPOSITORY, OFFICIAL_CHECKPOINT
+from star_bench.errors import MissingWeights, Refused
+from star_bench.evaluators.geneval.published import (
+    COLOR_COMMIT,
+    COLOR_FILE,
+    COLOR_REPOSITORY,
+    COLOR_SHA256,
+    OFFICIAL_CHECKPOINT,
+)
+from star_bench.files import sha256_of
 
 
 def fetch_detector(advance: Advance) -> Path:
@@ -19,7 +26,7 @@ def fetch_detector(advance: Advance) -> Path:
 
 
 def fetch_color_judge() -> tuple[Path, str]:
-    """OpenAI's CLIP from its hub, and the commit that it is of. Raises MissingWeights."""
+    """OpenAI's CLIP from its hub, and the commit that it is of. Raises MissingWeights, Refused for another file."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import ENDPOINT
 
@@ -28,8 +35,12 @@ def fetch_color_judge() -> tuple[Path, str]:
     if not reachable(ENDPOINT):
         raise MissingWeights(f"{page} can't be reached", remedy)
     try:
-        path = Path(hf_hub_download(COLOR_REPOSITORY, COLOR_FILE))
+        path = Path(hf_hub_download(COLOR_REPOSITORY, COLOR_FILE, revision=COLOR_COMMIT))
     except Exception as error:  # the network has no end of ways to fail, and each means the same to the user
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise MissingWeights(f"{page} could not be fetched ({reason})", f"try again, or {remedy}") from error
-    return path, path.parent.name
+    if (got := sha256_of(path)) != COLOR_SHA256:
+        raise Refused(
+            f"{path} has the sha256 {got} and {COLOR_SHA256} was expected", f"delete it and try again, or {remedy}"
+        )
+    return path, COLOR_COMMIT

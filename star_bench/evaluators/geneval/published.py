@@ -38,3 +38,6 @@ COLOR_REPOSITORY = "timm/vit_large_patch14_clip_224.openai"
 COLOR_FILE = "open_clip_model.safetensors"
 """OpenAI's weights as safetensors, in the repository that open_clip itself names for them. OpenAI's own file is a
 TorchScript archive, which can't be read without running it."""
+COLOR_COMMIT = "18d0535469bb561bf468d76c1d73aa35156c922b"
+COLOR_SHA256 = "9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e"
+"""Of that repository and file, as several public projects that judge with it record them."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from star_bench.errors import MissingWeights, Refused
+from star_bench.files import sha256_of
 from star_bench.weights import WEIGHTS_VARIABLE, WeightsReference
 
 if TYPE_CHECKING:
@@ -18,14 +19,24 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 def find(weights: WeightsReference) -> Path:
     """The only checkpoint in the folder, as it was published or as safetensors. `{folder}` in `fetch` is that folder.
 
-    Raises MissingWeights where there is none, without touching the network, and Refused where there are two.
+    Raises MissingWeights where there is none, without touching the network, and Refused where there are two, or another than
+    was published.
     """
     found = sorted(path for path in weights.folder.glob("*") if path.suffix in SUFFIXES)
     if len(found) == 1:
-        return found[0]
+        return _checked(found[0], weights)
     if found:
         raise Refused(f"{weights.folder} holds both {found[0].name} and {found[1].name}", "leave only the right one")
     raise missing(weights, weights.what or "a judge's weights")
+
+
+def _checked(path: Path, weights: WeightsReference) -> Path:
+    """Raises Refused for another file than the published one; the same as safetensors has a sha256 of its own."""
+    if weights.sha256 and path.suffix != ".safetensors" and (got := sha256_of(path)) != weights.sha256:
+        raise Refused(
+            f"{path} has the sha256 {got} and {weights.sha256} was expected", "fetch the published file again"
+        )
+    return path
 
 
 def missing(weights: WeightsReference, what: str) -> MissingWeights:

@@ -15,10 +15,12 @@ import pytest
 import torch
 import yaml
 from audit import heard
+from fake_hub import serving
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from star_bench.errors import MissingWeights, Refused
+from star_bench.evaluators.geneval import fetch
 from star_bench.evaluators.geneval.color import OpenClipColorJudge, crop
 from star_bench.evaluators.geneval.detection.architecture import OFFICIAL
 from star_bench.evaluators.geneval.detection.detector import TransformersDetector
@@ -26,6 +28,7 @@ from star_bench.evaluators.geneval.detection.layout import pairs
 from star_bench.evaluators.geneval.fetch import fetch_color_judge, fetch_detector
 from star_bench.evaluators.geneval.install import install_color_judge, install_detector
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, COLORS, row
+from star_bench.evaluators.geneval.published import COLOR_COMMIT, COLOR_FILE, COLOR_REPOSITORY, COLOR_SHA256
 from star_bench.files import sha256_of
 from star_bench.miniature.scenes import SMALL, draw_row
 from star_bench.shipped import MINIATURE_FOLDER, SUITES_FOLDER
@@ -111,6 +114,20 @@ def test_without_a_way_out_it_is_said_at_once_what_to_do_instead(tmp_path: Path)
 
 
 # --- the colour judge ---
+
+
+def test_the_color_judge_is_fetched_at_one_commit_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("published", "later"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / COLOR_FILE).write_text(name)
+    with serving(monkeypatch, tmp_path / "cache") as hub:
+        hub.add(COLOR_REPOSITORY, tmp_path / "published", COLOR_COMMIT)
+        hub.add(COLOR_REPOSITORY, tmp_path / "later", "f" * 40)
+        with pytest.raises(Refused, match=f"and {COLOR_SHA256} was expected: delete it"):
+            fetch_color_judge()
+        monkeypatch.setattr(fetch, "COLOR_SHA256", sha256_of(tmp_path / "published" / COLOR_FILE))
+        path, commit = fetch_color_judge()
+    assert (path.read_text(), commit) == ("published", COLOR_COMMIT)
 
 
 @pytest.fixture

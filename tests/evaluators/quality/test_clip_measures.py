@@ -16,11 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from star_bench.errors import MissingWeights, Refused, UsageError
+from star_bench.evaluators.quality import checkpoint
 from star_bench.evaluators.quality.aesthetic import Aesthetic, AestheticCard
 from star_bench.evaluators.quality.clip import Clip, ClipCard
 from star_bench.evaluators.quality.clip_score import ClipScore, ClipScoreCard
 from star_bench.evaluators.quality.hps import Hps, HpsCard, fitted
 from star_bench.evaluators.quality.measure import Picture
+from star_bench.files import sha256_of
+from star_bench.weights import WeightsReference
 
 TEXTS = ("a photo of a red car", "Two  dogs", "a very long text " * 60)
 
@@ -151,6 +154,18 @@ def test_a_checkpoint_that_asks_for_code_is_not_read(
     with pytest.raises(Refused, match="which may be code, so it was not read: fetch the published file again"):
         aesthetic(tmp_path, clip_folder).value(Picture(pictures[0], ""))
     assert "never" not in capsys.readouterr().out
+
+
+def test_another_file_than_the_published_one_is_refused(tmp_path: Path) -> None:
+    published = tmp_path / "head.pth"
+    published.write_bytes(b"published")
+    said = WeightsReference(path=str(tmp_path), sha256=sha256_of(published))
+    assert checkpoint.find(said) == published
+    published.write_bytes(b"cut")
+    with pytest.raises(Refused, match=rf"head\.pth has the sha256 .* and {said.sha256} was expected"):
+        checkpoint.find(said)
+    published.rename(published.with_suffix(".safetensors"))
+    assert checkpoint.find(said).suffix == ".safetensors", "somebody's conversion, whose tensors are fitted by name"
 
 
 def test_which_checkpoint_must_be_clear(tmp_path: Path, clip_folder: Path) -> None:
