@@ -7,7 +7,8 @@ from typing import Any
 from star_bench import checkpoints, model_files, suites
 from star_bench.errors import MissingWeights, StarBenchError
 from star_bench.evaluators.base import check_canaries
-from star_bench.runs.run import LIBRARIES, choose_device, environment
+from star_bench.runs.environment import LIBRARIES, environment
+from star_bench.runs.run import choose_device
 from star_bench.runs.workers import make_evaluator
 
 

@@ -22,8 +22,8 @@ from star_bench.files import to_json
 from star_bench.licences import Licensed
 from star_bench.protocol import Protocol
 from star_bench.runs import summary
+from star_bench.runs.environment import environment
 from star_bench.runs.plan import Plan, Subject
-from star_bench.runs.run import environment
 from star_bench.runs.workers import make_evaluator
 
 SUITE = "geneval"
@@ -49,7 +49,7 @@ def world() -> World:
     evaluator = make_evaluator(suites.load(SUITE), "cpu")
     prompts = tuple(evaluator.prompts())
     difficulty = np.random.default_rng(0).normal(0, 2, len(prompts))
-    return World(evaluator, prompts, difficulty, environment("cuda"))
+    return World(evaluator, prompts, difficulty, environment("cpu"))
 
 
 def write_run(world: World, runs: Path, number: int) -> Path:

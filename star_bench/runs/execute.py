@@ -18,6 +18,7 @@ from star_bench.engines.memory import OutOfMemory
 from star_bench.evaluators.base import Evaluator, Judged, Score, Status, check_canaries
 from star_bench.files import write_atomically
 from star_bench.pictures import UnusablePicture, check_picture, encode_png
+from star_bench.runs.environment import of_mixture, packages
 from star_bench.runs.foreign import content_of
 from star_bench.runs.notices import Notice, of_judge, plain
 from star_bench.runs.plan import Item, Plan
@@ -97,7 +98,7 @@ def take_foreign(batches: Batches, store: RunStore, files: dict[Key, Path], bar:
                 new = _failed(item.key, Status.MISSING, "no file for this image in the folder")
             else:
                 new = store.save_image(item.key, content_of(source), source.suffix.lower())
-            if row != new:
+            if row is None or {**row, **new} != row:
                 store.add_samples([new])
         bar.advance(len(batch))
         yield batch
@@ -203,7 +204,9 @@ def conclude(plan: Plan, store: RunStore, evaluator: Evaluator, canaries: int) -
     from star_bench.runs.summary import summarise, values  # scipy: only once the run is this process'
 
     store.write_rows("values.jsonl", values(plan, evaluator, store.scores))
-    notices = (store.read("manifest.json") or {}).get("notices", [])
+    manifest = store.read("manifest.json") or {}
+    mixed = of_mixture(manifest, (*store.samples.values(), *store.scores.values()))
+    notices = [*manifest.get("notices", []), *plain(mixed)]
     results = summarise(plan, evaluator, store.scores, canaries=canaries, notices=notices)
     for name, text in evaluator.exports(_judged(plan, store)).items():
         write_atomically(store.folder / name, text.encode())
@@ -238,15 +241,18 @@ def execute(
 
     produce fills the store with images, reporting to what it is given, and yields each batch that is there.
     engine, make_judge: where scoring is done and what with; by default here, by the evaluator.
+    environment: what this session is run with; each of its rows names the session.
     source says where the images come from: a checkpoint's name, place and commit, or a folder.
     notices: what is known before; of the judge's cuts is found here.
     Raises Refused when a canary is misjudged: then nothing is generated or scored.
     """
     engine = engine or LocalEngine(Settings())
     manifest = store.read("manifest.json") or {"schema": 1, "digest": plan.digest(), **plan.identity(), "sessions": []}
-    manifest |= {"environment": environment, "source": source}
+    manifest |= {"environment": manifest.get("environment", environment), "source": source}
     session: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "finished": None}
     session |= {"engine": "elsewhere" if engine.remote else "local", "batch_size": batch_size}
+    session["environment"] = {**environment, "packages": packages()}
+    store.session = len(manifest["sessions"])
     manifest["sessions"].append(session)
     store.write("manifest.json", manifest)
     store.write_rows(

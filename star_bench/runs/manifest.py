@@ -23,6 +23,8 @@ class Session(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     finished: datetime | None = None
+    environment: dict[str, Any] = Field(default_factory=dict)
+    """Of it alone; empty for one of before they were kept."""
 
 
 class Manifest(BaseModel):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from star_bench.generation.size import check_size_of
 from star_bench.model_files import LocalCheckpoint
 from star_bench.runs import foreign
 from star_bench.runs.batch_size import fastest_for
+from star_bench.runs.environment import environment
 from star_bench.runs.execute import conclude, execute, generate, take_foreign
 from star_bench.runs.log import LoggedProgress, recording
 from star_bench.runs.nearest import nearest
@@ -31,8 +30,6 @@ from star_bench.runs.shards import Shard, begin_shard, finish_shard
 from star_bench.runs.store import RunStore, open_run
 from star_bench.runs.workers import Generate, MakeJudge, MakePictures, generating, make_evaluator
 from star_bench.suites import GenerationDefaults, SuiteCard
-
-LIBRARIES = ("torch", "diffusers", "transformers", "open-clip-torch", "rapidocr", "numpy", "pillow", "star-bench")
 
 
 @dataclass(frozen=True)
@@ -201,22 +198,6 @@ def suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefault
     """The card's protocol, but for the text length that a checkpoint was trained with: another one breaks it."""
     own = checkpoint.generation.max_sequence_length
     return card.protocol.model_copy(update={"max_sequence_length": own}) if own else card.protocol
-
-
-def environment(device: str) -> dict[str, Any]:
-    """What the numbers were made with, for the manifest: name -> version, None where it is not installed."""
-    versions: dict[str, str | None] = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": device,
-        **versions,
-    }
 
 
 def _earlier_batch_size(store: RunStore) -> int | None:

@@ -143,10 +143,12 @@ def merge(run: Path, bar: Progress) -> dict[str, Any]:
             raise Incomplete(f"image {lost[0][1]} of prompt {lost[0][0]!r} is in no shard", "run the shards again")
         merged = RunStore(run)
         _take_pictures(keys, owner, merged, bar)
-        merged.write("manifest.json", _manifest(folders))
+        manifest, places = _manifest(folders)
+        merged.write("manifest.json", manifest)
         merged.write_rows("prompts.jsonl", read_rows(folders[0] / "prompts.jsonl"))
-        merged.write_rows("samples.jsonl", (owner[key].samples[key] for key in keys))
-        merged.write_rows("scores.jsonl", (owner[key].scores[key] for key in keys))
+        for name in ("samples", "scores"):
+            of_store = ((owner[key].folder, getattr(owner[key], name)[key]) for key in keys)
+            merged.write_rows(f"{name}.jsonl", (_moved(row, places[folder]) for folder, row in of_store))
         return conclude(plan, RunStore(run), evaluator, records[0].canaries)
 
 
@@ -211,12 +213,22 @@ def _take_pictures(keys: list[Key], owner: dict[Key, RunStore], merged: RunStore
         bar.advance(1)
 
 
-def _manifest(folders: list[Path]) -> dict[str, Any]:
-    """The first shard's, with the sessions of all, each with its shard and what was installed where it ran."""
+def _manifest(folders: list[Path]) -> tuple[dict[str, Any], dict[Path, list[int]]]:
+    """The first shard's, with the sessions of all, each with its shard and what was installed where it ran; and of each
+    shard where its sessions stand now."""
     each = [read_json(folder / "manifest.json") for folder in folders]
     sessions = [
-        {**session, "shard": folder.name, "environment": one["environment"]}
+        ({"environment": one["environment"], **session, "shard": folder.name}, folder)
         for folder, one in zip(folders, each, strict=True)
         for session in one["sessions"]
     ]
-    return {**each[0], "sessions": sorted(sessions, key=lambda session: session["started"])}
+    sessions.sort(key=lambda pair: str(pair[0]["started"]))
+    places: dict[Path, list[int]] = {folder: [] for folder in folders}
+    for place, (_, folder) in enumerate(sessions):  # of one shard they are in order
+        places[folder].append(place)
+    return {**each[0], "sessions": [session for session, _ in sessions]}, places
+
+
+def _moved(row: dict[str, Any], places: list[int]) -> dict[str, Any]:
+    """A shard's row, for the merged run."""
+    return {**row, "session": places[row["session"]]} if "session" in row else row

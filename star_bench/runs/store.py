@@ -81,6 +81,8 @@ class RunStore:
         """The newest row of each image, kept up with what is added."""
         self.scores = {key_of(row, self._scores.path): row for row in self._scores.rows}
         """The newest row of each score, kept up with what is added."""
+        self.session: int | None = None
+        """The place in the manifest's sessions of the one that adds rows, which each of them names."""
 
     @property
     def recorded(self) -> int:
@@ -91,14 +93,17 @@ class RunStore:
         return self.folder / "images" / key[0] / f"{key[1]}{suffix}"
 
     def add_samples(self, rows: Iterable[dict[str, Any]]) -> None:
-        new = list(rows)
+        new = self._named(rows)
         self._samples.append(new)
         self.samples |= {key_of(row, self._samples.path): row for row in new}
 
     def add_scores(self, rows: Iterable[dict[str, Any]]) -> None:
-        new = list(rows)
+        new = self._named(rows)
         self._scores.append(new)
         self.scores |= {key_of(row, self._scores.path): row for row in new}
+
+    def _named(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row if self.session is None else {**row, "session": self.session} for row in rows]
 
     def save_image(self, key: Key, content: bytes, suffix: str = ".png") -> dict[str, Any]:
         """Writes one picture and returns its row for add_samples."""

@@ -9,8 +9,8 @@ from typing import Any
 from star_bench import licences
 from star_bench.checkpoints import Checkpoint
 from star_bench.model_files import LocalCheckpoint
+from star_bench.runs.environment import environment
 from star_bench.runs.notices import Notice, plain
-from star_bench.runs.run import environment
 from star_bench.training.recipe import Recipe
 from star_bench.training.rewards import Rewards
 

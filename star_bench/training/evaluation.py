@@ -16,10 +16,11 @@ from star_bench.engines.local import LocalEngine
 from star_bench.evaluators.base import Evaluator
 from star_bench.generation.sampler import Sampler
 from star_bench.model_files import LocalCheckpoint
+from star_bench.runs.environment import environment
 from star_bench.runs.execute import execute, generate
 from star_bench.runs.plan import Plan, Subject, merge_protocol, select
 from star_bench.runs.progress import Progress
-from star_bench.runs.run import environment, suite_defaults
+from star_bench.runs.run import suite_defaults
 from star_bench.runs.store import open_run
 from star_bench.runs.workers import Generate, generating
 from star_bench.suites import GenerationDefaults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -52,15 +53,33 @@ def shards(three: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(three, tmp_path / "run"))
 
 
+SESSION = re.compile(rb', "session": (\d+)\}')
+
+
 def contents(folder: Path) -> dict[str, bytes]:
+    """All but which session made a row."""
     paths = [*(folder / name for name in SAME), *folder.glob("images/*/*")]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return {path.relative_to(folder).as_posix(): SESSION.sub(b"}", path.read_bytes()) for path in paths}
 
 
 def test_three_shards_make_the_run_byte_for_byte(shards: Path, whole: Path) -> None:
     results = merge(shards, Silent())
     assert results["complete"] and len(contents(whole)) == 5 + 10
     assert contents(shards) == contents(whole)
+    for name in ("samples", "scores"):
+        mine = [json.loads(line) for line in (shards / f"{name}.jsonl").read_text().splitlines()]
+        sessions = json.loads((shards / "manifest.json").read_text())["sessions"]
+        for row in mine:
+            (part,) = [
+                path.parent.name
+                for path in shards.glob(f"shards/*/{name}.jsonl")
+                if any(
+                    (other["prompt_id"], other["k"]) == (row["prompt_id"], row["k"])
+                    for other in map(json.loads, path.read_text().splitlines())
+                )
+            ]
+            assert sessions[row["session"]]["shard"] == part
+            assert sessions[row["session"]]["environment"]["packages"]
     manifest = json.loads((shards / "manifest.json").read_text())
     assert sorted(session["shard"] for session in manifest["sessions"]) == ["1-of-3", "2-of-3", "3-of-3"]
     assert merge(shards, Silent()) == results, "merging again changes nothing"
