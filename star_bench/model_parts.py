@@ -106,7 +106,10 @@ def check_folder(folder: Path) -> None:
     """Raises MissingWeights for an incomplete pipeline folder, by the files that it lacks; Refused for pickled weights, for
     code, for weights in a variant only; UsageError where a tokenizer needs a package that is not installed."""
     parts = parts_of(folder)
-    files = [path.relative_to(folder).as_posix() for part in parts for path in (folder / part).glob("*")]
+    inside = (
+        path for part in parts for path in (folder / part).glob("*") if path.is_file()
+    )  # no links that lead nowhere
+    files = [path.relative_to(folder).as_posix() for path in inside]
     check_names(parts, files, str(folder))
     lost = []
     for part in parts:

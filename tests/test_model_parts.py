@@ -141,6 +141,12 @@ def shards_of_a_variant(folder: Path) -> None:
     (folder / "unet" / f"{UNET_WEIGHTS}.index.fp16.json").write_text(json.dumps(index))
 
 
+def link_to_nowhere(folder: Path) -> None:
+    """As where the cache of a hub lost a blob."""
+    (folder / "vae" / UNET_WEIGHTS).unlink()
+    (folder / "vae" / UNET_WEIGHTS).symlink_to(folder / "blobs" / "none")
+
+
 def unet_lost(folder: Path) -> None:
     shutil.rmtree(folder / "unet")
 
@@ -178,6 +184,7 @@ def test_a_form_that_cannot_be_loaded_is_named(tmp_path: Path, form: Callable[[P
         (lost("tokenizer/merges.txt"), r"tokenizer/merges\.txt is not there"),
         (lost("tokenizer/merges.txt", "tokenizer/vocab.json"), r"tokenizer/tokenizer\.json is not there"),
         (lost("scheduler/scheduler_config.json"), r"model/scheduler is not there"),
+        (link_to_nowhere, r"vae/diffusion_pytorch_model\.safetensors is not there"),
         (unet_lost, r"model/unet is not there"),
         (
             lost("vae/config.json", f"vae/{UNET_WEIGHTS}", f"unet/{UNET_WEIGHTS}", "tokenizer/vocab.json"),

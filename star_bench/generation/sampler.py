@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
-from star_bench.errors import Refused, UsageError
+from star_bench.errors import UsageError
 from star_bench.generation.kernels import use_kernels
+from star_bench.generation.kinds import check_kind, check_vae
 from star_bench.generation.noise import image_generator, latent_noise
 from star_bench.generation.pipeline import denoiser
 from star_bench.generation.seeded import check_seeded
@@ -26,7 +27,6 @@ Item = tuple[str, str, int]
 """(prompt id, text, k): image k of a prompt."""
 
 CACHED_PROMPTS = 256  # chosen here: 0.4 GB for SD3.5 in half precision (205 x 4096 per prompt)
-SUPPORTED = (StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline)
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,9 @@ class Sampler:
     def __init__(self, pipe: Any, protocol: Protocol, *, cached_prompts: int = CACHED_PROMPTS) -> None:
         """Raises Refused for a pipeline whose noise can't be seeded per image, UsageError for a wrong picture size."""
         self.pipe: Any = pipe
-        if not issubclass(type(pipe), SUPPORTED):
-            known = ", ".join(kind.__name__ for kind in SUPPORTED)
-            raise Refused(f"{type(pipe).__name__} is not supported", f"use one of {known}")
+        check_kind(*(kind.__name__ for kind in type(pipe).__mro__))
+        check_vae(pipe.vae.config)
         check_seeded(type(pipe), pipe.scheduler, protocol.steps)
-        if pipe.vae.config.get("latents_mean") is not None:
-            raise Refused("the VAE shifts its latents per channel, which is not supported", "use another checkpoint")
         unit = pipe.vae_scale_factor * denoiser(pipe).config.get("patch_size", 1)
         largest = unit * (denoiser(pipe).config.get("pos_embed_max_size") or math.inf)
         check_size(protocol.height, protocol.width, unit=unit, largest=largest)

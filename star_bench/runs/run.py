@@ -15,6 +15,7 @@ from star_bench.checkpoints import Checkpoint
 from star_bench.engines.base import Engine, Settings, Workers
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
+from star_bench.generation.kinds import check_kind_of
 from star_bench.generation.size import check_size_of
 from star_bench.model_files import LocalCheckpoint
 from star_bench.runs import foreign
@@ -165,6 +166,7 @@ def prepare(options: Options) -> Prepared:
             kernels=options.kernels,
             where=checkpoint.name,
         )
+        check_kind_of(local.folder)
         check_size_of(local.folder, protocol.height, protocol.width)
         if options.kernels != "default":
             from star_bench.generation.kernels import check_kernels

@@ -88,6 +88,16 @@ def without_an_index(model: Path) -> None:
     (model / "model_index.json").unlink()
 
 
+def of_another_family(model: Path) -> None:
+    index = json.loads((model / "model_index.json").read_text())
+    (model / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
+
+
+def with_a_shifting_vae(model: Path) -> None:
+    config = json.loads((model / "vae" / "config.json").read_text())
+    (model / "vae" / "config.json").write_text(json.dumps(config | {"latents_mean": [0.5]}))
+
+
 def in_one_file(model: Path) -> None:
     weights = model.with_name("weights")
     (model / "transformer" / "diffusion_pytorch_model.safetensors").rename(weights)
@@ -101,6 +111,8 @@ def in_one_file(model: Path) -> None:
         (only_a_variant, Refused.exit_code, "vae holds only the fp16 variant of its weights"),
         (without_t5, Refused.exit_code, "has no third text encoder"),
         (without_an_index, Refused.exit_code, "holds no model_index.json"),
+        (of_another_family, Refused.exit_code, "FluxPipeline is not supported"),
+        (with_a_shifting_vae, Refused.exit_code, "the VAE shifts its latents per channel"),
         (in_one_file, UsageError.exit_code, "is a whole model in one file and no LoRA"),
     ],
 )
