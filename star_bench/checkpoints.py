@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -53,6 +53,17 @@ class Source(Strict):
         return f"{self.hub}@{self.revision}" if self.hub else self.path or self.shipped or "nothing"
 
 
+class Attention(Strict):
+    """Where a model's own attention between text and image marks the objects that a prompt names: what STAR reads.
+    Measured by `star-bench miniature localise`, or from a paper."""
+
+    blocks: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    """Joint blocks, from 0, read as a mean."""
+    tokens: Literal["clip", "t5", "both"] = "both"
+    smoothing: float = Field(default=1.0, ge=0)
+    """Standard deviation of a Gaussian over the map, in image tokens. Chosen here."""
+
+
 class Entry(Strict):
     """One name of checkpoints.yaml."""
 
@@ -64,6 +75,7 @@ class Entry(Strict):
     licence_url: str | None = None
     commercial: Commercial = "unknown"
     generation: GenerationDefaults = GenerationDefaults()
+    attention: Attention | None = None
     status: Literal["available", "claimed"] = "available"
     published: tuple[PublishedResult, ...] = ()
     note: str = ""
@@ -89,6 +101,7 @@ class FolderCard(Strict):
     licence_url: str | None = None
     commercial: Commercial = "unknown"
     generation: GenerationDefaults = GenerationDefaults()
+    attention: Attention | None = None
 
 
 NOWHERE = Source()
@@ -111,6 +124,8 @@ class Checkpoint:
     licence_url: str | None = None
     commercial: Commercial = "unknown"
     generation: GenerationDefaults = UNSAID
+    attention: Attention | None = None
+    """A LoRA's is its base's, unless it says its own."""
     status: Literal["available", "claimed"] = "available"
     published: tuple[PublishedResult, ...] = ()
     note: str = ""
@@ -163,12 +178,14 @@ def resolve(spec: str, *, base: str | None = None) -> Checkpoint:
 
 def _named(name: str) -> Checkpoint:
     entry = entries()[name]
-    source, generation = entry.source, entry.generation
+    source, generation, attention = entry.source, entry.generation, entry.attention
     if entry.base is not None:
         under = entries()[entry.base]
+        attention = attention or under.attention
         source = under.source if entry.lora else NOWHERE
         generation = under.generation.model_copy(update=generation.model_dump(exclude_none=True))
-    placed: dict[str, Any] = {"source": _from_file(source), "lora": _from_file(entry.lora), "generation": generation}
+    placed: dict[str, Any] = {"source": _from_file(source), "lora": _from_file(entry.lora)}
+    placed |= {"generation": generation, "attention": attention}
     rest: dict[str, Any] = {key: getattr(entry, key) for key in Entry.model_fields if key not in placed}
     return Checkpoint(name=name, **placed, **rest)
 
@@ -198,7 +215,8 @@ def _at_path(path: Path, base: str | None) -> Checkpoint:
     said = _card_in(path) if path.is_dir() else None
     if said is None:
         return found
-    own = {key: getattr(said, key) for key in FolderCard.model_fields if key != "generation"}
+    own = {key: getattr(said, key) for key in FolderCard.model_fields if key not in ("generation", "attention")}
+    own["attention"] = said.attention or found.attention
     generation = found.generation.model_copy(update=said.generation.model_dump(exclude_none=True))
     return replace(found, generation=generation, **own)
 
@@ -224,5 +242,12 @@ def _on_base(name: str, lora: Source, base: str) -> Checkpoint:
     if under.lora or not under.source:
         raise UsageError(f"the base {base!r} is no whole pipeline", "name the pipeline that it was trained on")
     return Checkpoint(
-        name, under.source, lora, under.name, under.precision, generation=under.generation, note=under.note
+        name,
+        under.source,
+        lora,
+        under.name,
+        under.precision,
+        generation=under.generation,
+        attention=under.attention,
+        note=under.note,
     )

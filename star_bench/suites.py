@@ -103,6 +103,16 @@ class CanaryCard(Strict):
     high: float
 
 
+class RelativeCanaryCard(Strict):
+    """A picture beside the card that must score higher with its prompt than with another, `above`, by so much: for a judge
+    whose scores have no known range."""
+
+    image: str
+    prompt: str
+    above: str
+    by: float = Field(gt=0)
+
+
 class SuiteCard(Strict):
     """benchmarks/suites/<name>/card.yaml"""
 
@@ -115,7 +125,7 @@ class SuiteCard(Strict):
     judge_weights: list[JudgeWeights] = Field(default_factory=list, exclude=True)
     """Their licences; not part of the card's content, as the judges' digests name the weights."""
     protocol: GenerationDefaults = GenerationDefaults()
-    canaries: list[CanaryCard] = Field(default_factory=list)
+    canaries: list[CanaryCard | RelativeCanaryCard] = Field(default_factory=list)
     licence: str
     papers: list[str] = Field(default_factory=list)
     published: list[PublishedNumber] = Field(default_factory=list)

@@ -26,6 +26,16 @@ def test_every_card_says_where_the_licences_of_its_prompts_and_weights_are_state
         assert stated.licence_url
 
 
+@pytest.mark.parametrize("name", suites.names())
+def test_every_card_has_canaries(name: str) -> None:
+    """Pictures that are right and pictures that are wrong: a judge that answers alike to all is found out."""
+    card = suites.load(name)
+    canaries = plugins.load(plugins.EVALUATORS, card.evaluator)(card).canaries()
+    relative = [each for each in canaries if each.above]
+    assert relative or len({(each.low, each.high) for each in canaries}) >= 2
+    assert all(each.image.ndim == 3 for each in canaries)
+
+
 def test_a_licence_that_is_corrected_leaves_the_runs_of_a_suite_where_they_are() -> None:
     data = load_yaml(suites.SUITES_FOLDER / "pickscore" / "card.yaml")
     data["prompts"] |= {"commercial": False, "licence_url": "https://elsewhere"}

@@ -40,7 +40,7 @@ def masks(
     ] = None,
     base: Annotated[str | None, typer.Option(help="The pipeline under a LoRA that doesn't say it.")] = None,
     blocks: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Joint blocks, from 0. By default the recipe's; without one, 9.")
+        str | None, typer.Option(metavar="N,N", help="Joint blocks, from 0. By default the model's own.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=2, help="Denoising steps. By default the recipe's; without one, 10.")
@@ -82,10 +82,12 @@ def masks(
         # No map depends on these three, which a training can't do without.
         rollout = parse(recipes.RolloutSettings, {"prompts": 1, "group_size": 2, "batch_size": 1, **said}, "--steps")
         read = {"blocks": blocks.split(",")} if blocks else {}
-        allocation = parse(recipes.AllocationSettings, {"kind": "star", **read}, "--blocks")
+        asked_of = recipes.with_attention({"kind": "star", **read}, name, base)
+        allocation = parse(recipes.AllocationSettings, asked_of, "--blocks")
     count = rollouts or (chosen.masks if chosen else recipes.MaskSettings()).rollouts
     cards = [suites.load(each) for each in suite or [reward.suite for reward in (chosen.rewards if chosen else ())]]
-    model_files.locate(checkpoints.resolve(name, base=base))  # what is missing is told before torch is loaded
+    local = model_files.locate(checkpoints.resolve(name, base=base))  # what is missing is told before torch is loaded
+    recipes.check_blocks_in(local.folder, allocation.blocks, name)
 
     # From here on torch is needed.
     from star_bench.reporting.masks.write import write_masks
@@ -99,7 +101,6 @@ def masks(
     quiet_libraries()
     asked = GenerationDefaults(samples=count, steps=rollout.steps, guidance_scale=rollout.guidance_scale)
     loaded = drawing.load_policy(name, asked, base=base, seed=seed, device=device)
-    drawing.check_blocks(loaded, allocation)
     evaluators = [make_evaluator(card, choose_device(device)) for card in cards]
     shown = drawing.find_prompts(texts, evaluators, lambda message: typer.echo(f"star-bench: {message}", err=True))
     sheets = drawing.mask_sheets(
@@ -133,7 +134,7 @@ def run_masks(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.")
     ] = None,
     blocks: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Joint blocks, from 0. By default the recipe's; without one, 9.")
+        str | None, typer.Option(metavar="N,N", help="Joint blocks, from 0. By default the model's own.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Where the run's checkpoint lies now; by default where the run had it.")
@@ -155,13 +156,15 @@ def run_masks(
     if recipe is None and change:
         raise UsageError("--set changes a recipe and none is given", "give --recipe")
     told = [f"allocation.blocks=[{blocks}]"] if blocks else []
+    folder = run_folder(run)
+    finished, manifest = read_finished(folder), read_manifest(folder)
     if recipe:
         allocation = recipes.load(recipe, [*(change or ()), *told]).allocation
     else:
         read = {"blocks": blocks.split(",")} if blocks else {}
-        allocation = parse(recipes.AllocationSettings, {"kind": "star", **read}, "--blocks")
-    folder = run_folder(run)
-    finished, manifest = read_finished(folder), read_manifest(folder)
+        of_run = model or str(manifest.source.get("checkpoint"))
+        asked = recipes.with_attention({"kind": "star", **read}, of_run, manifest.source.get("base"))
+        allocation = parse(recipes.AllocationSettings, asked, "--blocks")
     wanted = set(list(finished.prompts)[:limit])
 
     # From here on torch is needed.
@@ -235,6 +238,9 @@ def localise(
         print_result({**result, "maps": [asdict(each) for each in found]}, as_json=True)
         return
     print_result([_level_row(each, levels.tolist()) for each in found], as_json=False)
+    best = max((each for each in found if each.subject == "prompt"), key=lambda each: fmean(each.overlap.iou))
+    where = f"{{blocks: [{', '.join(map(str, best.blocks))}], tokens: {best.part}, smoothing: {smoothing:g}}}"
+    typer.echo(f"the best of these, as a model's card says it: attention: {where}", err=True)
     typer.echo("in each cell IoU / pointing game, in percent; one column for each noise level (sigma)", err=True)
 
 

@@ -6,10 +6,12 @@ arrays (H, W, 3) that never passed through JPEG.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import numpy as np
 from star_bench import prompt_files
 from star_bench.errors import Refused, UsageError
 from star_bench.pictures import read_picture
-from star_bench.suites import SuiteCard
+from star_bench.suites import CanaryCard, RelativeCanaryCard, SuiteCard
 
 Image = np.ndarray
 """(H, W, 3) uint8 RGB."""
@@ -86,13 +88,15 @@ class Metric:
 
 @dataclass(frozen=True)
 class Canary:
-    """A picture with known content. Its score must lie in [low, high], or nothing is scored."""
+    """A picture with known content. Its score, or with `above` what it is higher than with that prompt, must lie in
+    [low, high], or nothing is scored."""
 
     name: str
     image: Image
     prompt: Prompt
     low: float
     high: float
+    above: Prompt | None = None
 
 
 @dataclass(frozen=True)
@@ -167,16 +171,7 @@ class Evaluator(ABC):
 
     def canaries(self) -> list[Canary]:
         """Pictures with known content; by default those that the card names."""
-        return [
-            Canary(
-                name=card.image,
-                image=read_picture(self.card.folder / card.image),
-                prompt=Prompt(f"canary-{i}", card.prompt, str(card.metadata.get("tag", "")), card.metadata),
-                low=card.low,
-                high=card.high,
-            )
-            for i, card in enumerate(self.card.canaries)
-        ]
+        return [_canary(i, card, self.card.folder) for i, card in enumerate(self.card.canaries)]
 
     def reward_of(self, score: Score) -> float:
         """What a score that is ok is worth in training, in [0, 1]: partial credit. By default its value."""
@@ -223,6 +218,15 @@ class Evaluator(ABC):
         return {}
 
 
+def _canary(i: int, card: CanaryCard | RelativeCanaryCard, folder: Path) -> Canary:
+    name, image = card.image, read_picture(folder / card.image)
+    if isinstance(card, RelativeCanaryCard):
+        prompt, other = Prompt(f"canary-{i}", card.prompt), Prompt(f"canary-{i}-above", card.above)
+        return Canary(name, image, prompt, card.by, math.inf, other)
+    prompt = Prompt(f"canary-{i}", card.prompt, str(card.metadata.get("tag", "")), card.metadata)
+    return Canary(name, image, prompt, card.low, card.high)
+
+
 def one_per_line(card: SuiteCard) -> list[Prompt]:
     """A prompt for each line of the card's prompt file, or with `repeats` one for each different line; named by its
     place. Raises what `prompt_files.read` raises."""
@@ -248,13 +252,28 @@ def check_canaries(evaluator: Evaluator) -> int:
     Raises Refused at the first wrong judgement.
     """
     canaries = evaluator.canaries()
-    scores = evaluator.score([c.image for c in canaries], [c.prompt for c in canaries]) if canaries else []
-    for canary, score in zip(canaries, scores, strict=True):
-        if score.value is None or not canary.low <= score.value <= canary.high:
-            got = f"{score.value:.4g}" if score.value is not None else f"{score.status} ({score.detail.get('error')})"
-            raise Refused(
-                f"canary {canary.name!r} of {evaluator.metric.identity} must score {canary.low:g} to {canary.high:g} "
-                f"and got {got}, so the judge on this machine can't be trusted and nothing was scored",
-                "run 'star-bench doctor' and reinstall the versions in constraints.txt",
-            )
+    asked = [(c.image, prompt) for c in canaries for prompt in (c.prompt, c.above) if prompt]
+    scores = iter(evaluator.score([image for image, _ in asked], [prompt for _, prompt in asked]) if asked else [])
+    for canary in canaries:
+        found = [next(scores) for prompt in (canary.prompt, canary.above) if prompt]
+        failed = next((score for score in found if score.value is None), None)
+        if failed:
+            got = f"{failed.status} ({failed.detail.get('error')})"
+        else:
+            got = f"{(value := _difference(found)):.4g}"
+            if canary.low <= value <= canary.high:
+                continue
+        more = f"{canary.low:g} more for {canary.prompt.text!r} than for {canary.above.text!r}" if canary.above else ""
+        raise Refused(
+            f"canary {canary.name!r} of {evaluator.metric.identity} must score "
+            f"{more or f'{canary.low:g} to {canary.high:g}'} and got {got}, so the judge on this machine can't be trusted "
+            "and nothing was scored",
+            "run 'star-bench doctor' and reinstall the versions in constraints.txt",
+        )
     return len(canaries)
+
+
+def _difference(scores: Sequence[Score]) -> float:
+    """Of the first score and, where there is one, the second."""
+    first, *rest = (_value(score) for score in scores)
+    return first - sum(rest)

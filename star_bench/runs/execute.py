@@ -20,7 +20,7 @@ from star_bench.files import write_atomically
 from star_bench.pictures import UnusablePicture, check_picture, encode_png
 from star_bench.runs.environment import of_mixture, packages
 from star_bench.runs.foreign import content_of
-from star_bench.runs.notices import Notice, of_judge, plain
+from star_bench.runs.notices import Notice, of_canaries, of_judge, plain
 from star_bench.runs.plan import Item, Plan
 from star_bench.runs.progress import NotesOnly, Progress
 from star_bench.runs.store import Key, RunStore
@@ -260,7 +260,7 @@ def execute(
     )
     bar.note(f"{plan.metric.identity}")
     canaries = check_canaries(evaluator)
-    said = [*notices, *of_judge(evaluator, plan.prompts)]
+    said = [*notices, *of_canaries(canaries), *of_judge(evaluator, plan.prompts)]
     for notice in said:
         bar.note(notice.text)
     manifest["notices"] = plain(said)

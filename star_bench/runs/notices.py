@@ -49,6 +49,12 @@ def of_cuts(kind: str, mark: str, cuts: Iterable[Cut], of: int) -> list[Notice]:
     ]
 
 
+def of_canaries(canaries: int) -> list[Notice]:
+    """What a run without any must say."""
+    text = "NO CANARIES: no picture with known content shows that the judge judges rightly here; the card can name some"
+    return [] if canaries else [Notice("no_canaries", text)]
+
+
 def of_judge(evaluator: Evaluator, prompts: Sequence[Prompt]) -> list[Notice]:
     """What the judge does not read of the prompts. May load the judge's tokenizers."""
     cuts = evaluator.cuts(prompts)

@@ -27,7 +27,7 @@ from star_bench.training.architecture import (
 from star_bench.training.evaluation import BATCH_SIZE as EVALUATION_BATCH
 from star_bench.training.policy import refuse_float16
 from star_bench.training.precision import choose_precision
-from star_bench.training.recipe import Recipe
+from star_bench.training.recipe import Recipe, check_blocks
 
 GB: Final = 1e9
 BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -132,6 +132,7 @@ def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Est
         )
     checkpoint = checkpoints.resolve(recipe.model)
     architecture = architecture_of(checkpoint)
+    check_blocks(recipe.allocation.blocks, architecture.transformer["num_layers"], recipe.model)
     precision = choose_precision(compute.precision, checkpoint, device)
     height, width, text = _size(checkpoint)
     tokens = architecture.image_tokens(height, width), architecture.clip_tokens + text

@@ -126,14 +126,6 @@ def _finder(evaluator: Evaluator, note: Callable[[str], None]) -> Evaluator | No
     return evaluator
 
 
-def check_blocks(loaded: Loaded, allocation: AskedAllocation) -> None:
-    """Raises UsageError for a block that the model does not have."""
-    if missing := [block for block in allocation.blocks if block not in range(loaded.blocks)]:
-        raise UsageError(
-            f"{loaded.checkpoint.name} has no block {missing[0]}", f"give --blocks, from 0 to {loaded.blocks - 1}"
-        )
-
-
 def check_kind(allocation: AskedAllocation) -> None:
     """Raises UsageError for one whose map there is no use in drawing."""
     kind = KINDS[allocation.kind]

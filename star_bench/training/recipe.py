@@ -6,20 +6,24 @@ exactly where they differ. `--set section.key=value` wins over both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from star_bench import checkpoints
 from star_bench.cards import Strict, did_you_mean, load_yaml, parse, parse_yaml
 from star_bench.errors import UsageError
+from star_bench.json_files import read_config
 from star_bench.protocol import digest_of
 
 FOLDER = Path(__file__).parent / "recipes"
 
 AllocationKind = Literal["uniform", "all-ones", "star", "shuffled", "all-tokens", "time-averaged", "joint", "oracle"]
+READS_ATTENTION = frozenset({"star", "shuffled", "all-tokens", "time-averaged", "joint"})
+"""Kinds whose map is made of the model's attention."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Block = Annotated[int, Field(ge=0)]
@@ -106,23 +110,33 @@ class AllocationSettings(Strict):
 
     kind: AllocationKind
     """uniform is scalar Flow-GRPO; the others have a local ratio, and all but star are its controls."""
-    blocks: tuple[Block, ...] = (9,)
-    """Joint blocks whose attention is read, from 0. SD3 and SD3.5 localise best in 9 (Seg4Diff, NeurIPS 2025)."""
+    blocks: tuple[Block, ...] = ()
+    """Joint blocks whose attention is read, from 0. By default, as of tokens and smoothing, the model's own: `attention` in
+    checkpoints.yaml or star-bench.yaml."""
     tokens: Literal["clip", "t5", "both"] = "both"
-    """Chosen here: a word is marked in both parts of the text."""
+    """Chosen here, where the model says nothing: a word is marked in both parts of the text."""
     mix: Share = 1.0
     """lambda: 1 the map alone, 0 all ones. Chosen here."""
     cap: float = Field(default=5.0, gt=1)
     """Largest weight before the mean is made 1 again. Chosen here."""
     smoothing: float = Field(default=1.0, ge=0)
-    """Standard deviation of the Gaussian, in image tokens. Chosen here."""
+    """Standard deviation of the Gaussian, in image tokens. Chosen here, where the model says nothing."""
 
     @field_validator("blocks")
     @classmethod
-    def _some(cls, blocks: tuple[int, ...]) -> tuple[int, ...]:
-        if not blocks or len(set(blocks)) != len(blocks):
-            raise ValueError("name at least one block, each once")
+    def _once(cls, blocks: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(blocks)) != len(blocks):
+            raise ValueError("name each block once")
         return blocks
+
+    @model_validator(mode="after")
+    def _some(self) -> AllocationSettings:
+        if self.kind in READS_ATTENTION and not self.blocks:
+            raise ValueError(
+                f"nothing says in which blocks the model's attention marks objects, which {self.kind} reads (give "
+                "allocation.blocks, or the model's card `attention`, as 'star-bench miniature localise' measures it)"
+            )
+        return self
 
 
 class ObjectiveSettings(Strict):
@@ -305,7 +319,38 @@ def load(name: str, changes: Sequence[str] = ()) -> Recipe:
     data = _with_parents(path, ())
     for change in changes:
         _change(data, change)
+    if isinstance(allocation := data.get("allocation"), dict) and isinstance(model := data.get("model"), str):
+        data["allocation"] = with_attention(allocation, model)
     return parse(Recipe, {"name": path.stem, **data}, str(path))
+
+
+def with_attention(allocation: dict[str, Any], model: str, base: str | None = None) -> dict[str, Any]:
+    """Settings of an allocation, and where its kind reads the model's attention those that the model's card says and they
+    leave open. An unknown model is told where it is looked for."""
+    if allocation.get("kind") not in READS_ATTENTION:
+        return allocation
+    try:
+        found = checkpoints.resolve(model, base=base).attention
+    except UsageError:
+        return allocation
+    return {**(found.model_dump() if found else {}), **allocation}
+
+
+def check_blocks(blocks: Iterable[int], count: int, model: str) -> None:
+    """Raises UsageError for a joint block that a model of so many does not have."""
+    if missing := [block for block in blocks if block not in range(count)]:
+        raise UsageError(
+            f"{model} has no block {missing[0]}", f"choose allocation.blocks (--blocks) from 0 to {count - 1}"
+        )
+
+
+def check_blocks_in(folder: Path, blocks: Iterable[int], model: str) -> None:
+    """`check_blocks` of a pipeline's folder, before its weights are loaded. One without SD3's transformer is refused where
+    it is loaded."""
+    config = folder / "transformer" / "config.json"
+    count = read_config(config).get("num_layers") if config.is_file() else None
+    if isinstance(count, int):
+        check_blocks(blocks, count, model)
 
 
 def _with_parents(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from star_bench.runs.store import RowFile, locked
 from star_bench.training.allocation import KINDS, AllocationSettings, Evidence, allocate
 from star_bench.training.attention import AttentionCapture
 from star_bench.training.collect import SHUFFLE
-from star_bench.training.masks import Loaded, check_blocks, load_protocol, settings_of
+from star_bench.training.masks import Loaded, load_protocol, settings_of
 from star_bench.training.recipe import AllocationSettings as AskedAllocation
+from star_bench.training.recipe import check_blocks
 from star_bench.training.rollout import Rollout, Schedule, roll_out, untrained
 from star_bench.training.sde import sigmas
 from star_bench.training.token_positions import TokenPositions
@@ -77,7 +78,7 @@ def draw_run(
     """
     if not KINDS[allocation.kind].needs_attention:
         raise UsageError(f"the map of {allocation.kind!r} is not made of attention alone", "set allocation.kind=star")
-    check_blocks(loaded, allocation)
+    check_blocks(allocation.blocks, loaded.blocks, loaded.checkpoint.name)
     levels = sigmas(loaded.sampler.pipe.scheduler, loaded.sampler.protocol.steps)
     schedule = untrained(levels)
     about = {

@@ -43,7 +43,7 @@ from star_bench.training.masks import Shown, find_prompts, mask_sheets
 from star_bench.training.output import CARD, write_lora, write_pipeline
 from star_bench.training.policy import FullPolicy, LoraPolicy
 from star_bench.training.precision import with_precision
-from star_bench.training.recipe import Recipe
+from star_bench.training.recipe import Recipe, check_blocks_in
 from star_bench.training.record import Record, flat
 from star_bench.training.record import trackers as known_trackers
 from star_bench.training.rewards import Asked, MakeJudges, Rewards, judges_of
@@ -88,6 +88,7 @@ class Trainer:
         if choose_device(device) == "mps":
             raise UsageError("mps lacks the float64 that rewards are gathered in", "give --device cpu")
         self.local = model_files.locate(self.checkpoint)
+        check_blocks_in(self.local.folder, recipe.allocation.blocks, recipe.model)
         self.accelerator = Accelerator(
             cpu=device == "cpu",
             log_with=known_trackers(trackers) or None,

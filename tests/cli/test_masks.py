@@ -51,7 +51,10 @@ def test_a_recipes_maps_on_a_page(cli: Cli, tmp_path: Path) -> None:
         (["--prompt", "a car"], "nothing says which model to draw"),
         (["--model", "miniature", "--prompt", "a car", "--set", "seed=1"], "--set changes a recipe"),
         (["--model", "miniature", "--prompt", "a car", "--blocks", "a"], "--blocks: blocks.0"),
-        (["--model", "miniature", "--prompt", "a car"], "miniature has no block 9: give --blocks, from 0 to 4"),
+        (
+            ["--model", "miniature", "--prompt", "a car", "--blocks", "9"],
+            "miniature has no block 9: choose",
+        ),
         (["--recipe", "flow-grpo-geneval-mini", "--prompt", "a car"], "'uniform' is 1 everywhere"),
     ],
 )

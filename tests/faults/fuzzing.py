@@ -28,6 +28,7 @@ from star_bench.checkpoints import entries
 from star_bench.errors import StarBenchError
 from star_bench.evaluators.base import Prompt
 from star_bench.evaluators.geneval import metadata, official_results
+from star_bench.evaluators.geneval.evaluator import GenEval
 from star_bench.json_files import read_json, read_rows
 from star_bench.model_parts import check_folder
 from star_bench.pictures import decode_image
@@ -127,6 +128,10 @@ def readers(folder: Path, run: Path) -> list[tuple[str, bytes, Path, Callable[[P
     (prompts.parent).mkdir()
     (prompts.parent / "0.png").write_bytes(picture("PNG"))
 
+    def taken(place: Path) -> object:
+        judge = GenEval(load_suite("geneval-miniature"))
+        return foreign.find(place, prompt, 1, asked=judge.asked, chosen=["00000"])
+
     official = lines(OFFICIAL | {"metadata": json.dumps(GENEVAL)})
 
     def lora(path: Path) -> object:
@@ -170,8 +175,8 @@ def readers(folder: Path, run: Path) -> list[tuple[str, bytes, Path, Callable[[P
         ("WebP", picture("WEBP"), folder / "a.webp", lambda p: decode_image(p.read_bytes())),
         ("bundle", archive(folder), folder / "a.zip", lambda p: bundle.unpack(p, unpacked)),
         ("pipeline index", lines(index), pipeline / "model_index.json", lambda p: check_folder(p.parent)),
-        ("foreign rows", lines(GENEVAL), foreign_row, lambda p: foreign.find(p.parents[1], prompt)),
-        ("foreign prompts", b"a cat\n", prompts, lambda p: foreign.find(p.parent, prompt)),
+        ("foreign rows", lines(GENEVAL), foreign_row, lambda p: taken(p.parents[1])),
+        ("foreign prompts", b"a cat\n", prompts, lambda p: taken(p.parent)),
         ("safetensors", save({"a": torch.zeros(4), "b": torch.ones(2, 2)}), folder / "a.safetensors", lora),
     ]
 

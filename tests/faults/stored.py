@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def rows(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in whole]
 
 
+def unnamed(path: Path) -> str:
+    """A file's text without the sessions that its rows name, which are another one's where a run was gone on with."""
+    return re.sub(r', "session": \d+\}', "}", path.read_text())
+
+
 def differences(undisturbed: Path, folder: Path) -> list[str]:
     """What of the run below `folder` is not as in the one below `undisturbed`, and what was left lying about."""
     first, second = one_run(undisturbed), one_run(folder)
@@ -44,7 +50,7 @@ def differences(undisturbed: Path, folder: Path) -> list[str]:
         if not (second / name).is_file() or (first / name).read_bytes() != (second / name).read_bytes()
     ]
     for name in ("samples.jsonl", "scores.jsonl"):
-        lines = [sorted((run / name).read_text().splitlines()) for run in (first, second)]
+        lines = [sorted(unnamed(run / name).splitlines()) for run in (first, second)]
         if lines[0] != lines[1]:  # also where a picture was made or scored twice
             out.append(f"{name} has other rows")
     pages = [next(place.glob("reports/*/index.html")) for place in (undisturbed, folder)]

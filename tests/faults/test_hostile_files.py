@@ -311,12 +311,13 @@ def test_a_folder_of_odd_pictures_is_counted_and_never_scored_zero(tmp_path: Pat
     secret.write_text("root:x:0:0:a secret")
     (folder / "prompts.txt").write_text(prompt + "\n")
     contents = list(unreadable().values())
-    for k, content in enumerate([*contents, *(content for content, _, _ in readable().values())]):
+    odd = [*contents, *(content for content, _, _ in readable().values())]
+    for k, content in enumerate(odd, start=4):
         (folder / f"0_{k:02d}.png").write_bytes(content)
-    (folder / "0_90.png").symlink_to(secret)
-    os.mkfifo(folder / "0_91.png")
-    (folder / "0_92.png").mkdir()
-    (folder / "0_93.png").symlink_to(tmp_path / "nothing")
+    (folder / "0_00.png").symlink_to(secret)
+    os.mkfifo(folder / "0_01.png")
+    (folder / "0_02.png").mkdir()
+    (folder / "0_03.png").symlink_to(tmp_path / "nothing")
     bad, good = len(contents) + 4, len(readable())
     words = ("run", "--images", str(folder), "--suite", "ocr-miniature", "--limit", "1", "--samples", str(bad + good))
     done = call(tmp_path, *words, "--json", timeout=280)

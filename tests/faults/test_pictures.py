@@ -18,7 +18,7 @@ from engines import run_here
 from figures import FULL, Row, count, publish
 from processes import SMALL, call
 from safetensors.torch import load_file, save_file
-from stored import differences, one_run, run_to_the_end
+from stored import differences, one_run, run_to_the_end, unnamed
 
 from star_bench import checkpoints, model_files
 from star_bench.errors import Incomplete
@@ -106,7 +106,7 @@ def test_damaged_pictures_of_a_run_are_made_again(undisturbed: tuple[Path, float
     told = re.search(r"(\d+) stored pictures are damaged or gone and are made again", done.stderr)
     found = int(told[1]) if told else 0
     wrong = [] if done.returncode == 0 else [done.stderr]
-    lines = (run / "samples.jsonl").read_text().splitlines()  # the last of a picture's rows counts
+    lines = unnamed(run / "samples.jsonl").splitlines()  # the last of a picture's rows counts
     (run / "samples.jsonl").write_text("\n".join(sorted(set(lines))) + "\n")
     wrong += differences(base, folder)
     publish(

@@ -272,4 +272,4 @@ def test_all_weights_are_shared_by_the_processes_and_the_rest_is_not() -> None:
 
 def test_a_model_that_is_not_here_is_told_so() -> None:
     with pytest.raises(MissingWeights, match="not in the Hugging Face cache"):
-        estimate(recipes.load("star-ocr", ["model=someone/else"]))
+        estimate(recipes.load("star-ocr", ["model=someone/else", "allocation.blocks=[1]"]))

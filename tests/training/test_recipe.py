@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from star_bench import suites
 from star_bench.errors import UsageError
+from star_bench.shipped import MINIATURE_FOLDER
 from star_bench.training import recipe as recipes
+from star_bench.training.allocation import KINDS
 from star_bench.training.dry_run import dry_run
 from star_bench.training.estimate import GB, estimate
 from star_bench.training.rollout import schedule_of
@@ -38,8 +41,53 @@ def test_star_differs_from_flow_grpo_in_the_allocation_alone(task: str, size: st
     names = {"name", "title", "note", "allocation"}
     assert star.model_dump(exclude=names) == flow.model_dump(exclude=names)
     assert (flow.allocation.kind, star.allocation.kind, star.allocation.blocks) == ("uniform", "star", (9,))
-    assert flow.allocation.model_dump(exclude={"kind"}) == star.allocation.model_dump(exclude={"kind"})
+    read = {"kind", "blocks", "tokens", "smoothing"}  # which uniform does not read
+    assert flow.allocation.model_dump(exclude=read) == star.allocation.model_dump(exclude=read)
     assert star.objective.ratio == "local"
+
+
+READ = {
+    "sd3.5-medium": ((9,), "both", 1.0),
+    **dict.fromkeys(("miniature", "miniature-signs"), ((0, 4), "clip", 0.5)),
+}
+"""Of each model's card: blocks, tokens, smoothing."""
+
+
+@pytest.mark.parametrize("kind", get_args(recipes.AllocationKind))
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_control_is_switched_on_in_every_recipe_by_its_kind_alone(name: str, kind: str) -> None:
+    """With the blocks of the recipe's own model, which it has: what is one model's default is not another's."""
+    if kind in ("time-averaged", "joint") and recipes.load(name).rollout.trained_steps == 1:
+        with pytest.raises(UsageError, match="is star itself where one step is trained"):
+            recipes.load(name, [f"allocation.kind={kind}"])
+        return
+    recipe = recipes.load(name, [f"allocation.kind={kind}"])
+    found = recipe.allocation
+    assert found.kind == kind
+    if kind in recipes.READS_ATTENTION:
+        assert (found.blocks, found.tokens, found.smoothing) == READ[recipe.model]
+        recipes.check_blocks(found.blocks, 24 if recipe.model == "sd3.5-medium" else 5, recipe.model)
+    else:
+        assert found.blocks == ()
+
+
+def test_the_kinds_that_read_attention_are_those_whose_maps_are_made_of_it() -> None:
+    assert {name for name, kind in KINDS.items() if kind.needs_attention} == recipes.READS_ATTENTION
+    assert set(KINDS) == set(get_args(recipes.AllocationKind))
+
+
+def test_what_a_recipe_says_goes_before_the_model(tmp_path: Path) -> None:
+    found = recipes.load("star-geneval-mini", ["allocation.blocks=[1]"]).allocation
+    assert (found.blocks, found.tokens, found.smoothing) == ((1,), "clip", 0.5)
+    with pytest.raises(UsageError, match="nothing says in which blocks the model's attention marks objects"):
+        recipes.load("star-geneval-mini", ["model=someone/sd3-of-theirs"])
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "star-bench.yaml").write_text("attention: {blocks: [2, 3]}")
+    found = recipes.load("star-geneval-mini", [f"model={folder}"]).allocation
+    assert (found.blocks, found.tokens, found.smoothing) == ((2, 3), "both", 1.0)
+    with pytest.raises(UsageError, match=r"miniature has no block 5: choose allocation\.blocks .* from 0 to 4"):
+        recipes.check_blocks_in(MINIATURE_FOLDER / "pipeline", [0, 5], "miniature")
 
 
 @pytest.mark.parametrize(

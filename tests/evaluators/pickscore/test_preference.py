@@ -12,8 +12,8 @@ import pytest
 from audit import heard
 
 from star_bench import suites
-from star_bench.errors import MissingWeights, UsageError
-from star_bench.evaluators.base import Prompt, Status
+from star_bench.errors import MissingWeights, Refused, UsageError
+from star_bench.evaluators.base import Prompt, Status, check_canaries
 from star_bench.evaluators.pickscore.backends import PICKSCORE
 from star_bench.evaluators.pickscore.evaluator import Preference
 from star_bench.miniature.suite_files import preference_canary, preference_prompts
@@ -244,6 +244,32 @@ def test_shipped_prompts_and_canary_are_what_the_code_writes():
     shipped = Preference(suites.load("preference-miniature"))
     assert [p.text for p in shipped.prompts()] == preference_prompts()
     assert all(np.array_equal(c.image, preference_canary()) for c in shipped.canaries())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "above", "by", "sentence"),
+    [
+        ("a photo of a red car", "a photo of a blue chair", 5, None),
+        (
+            "a photo of a blue chair",
+            "a photo of a red car",
+            5,
+            "must score 5 more for 'a photo of a blue chair' than for",
+        ),
+        ("a photo of a red car", "a photo of a red car", 0.1, "must score 0.1 more .* and got 0, so the judge"),
+        ("a photo of a red car", "a photo of a blue chair", 500, "must score 500 more"),
+    ],
+)
+def test_a_canary_may_say_which_of_two_prompts_fits_better(prompt, above, by, sentence):
+    """For a judge whose scores of a picture nobody published; on the miniature's own CLIP."""
+    shipped = suites.load("preference-miniature")
+    canary = suites.RelativeCanaryCard(image="canary-red-car.png", prompt=prompt, above=above, by=by)
+    judge = Preference(shipped.model_copy(update={"canaries": [canary, shipped.canaries[0]]}))
+    if sentence is None:
+        assert check_canaries(judge) == 2
+    else:
+        with pytest.raises(Refused, match=sentence):
+            check_canaries(judge)
 
 
 def test_the_other_scales_are_named_views_of_the_same_scores(pickscore):
