@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from star_bench.memory import free_memory, is_out_of_memory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-WORDS = (
-    *("can't allocate memory", "not enough memory", "out of memory", "bad allocation", "bad_alloc"),
-    *("could not create a primitive", "could not create a memory object"),
-)
-"""How torch on a CPU, CUDA libraries, ONNX Runtime and, last, oneDNN say it, in errors that have no type of their own."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +17,6 @@ class OutOfMemory:
     """In place of the result of an item that does not fit even alone."""
 
     reason: str
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a smaller batch could help."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in WORDS)
 
 
 class Halving:
@@ -67,11 +53,3 @@ class Halving:
                     f"{self._title} {len(part)} pictures at a time needs too much memory; going on with {self.size}"
                 )
         return out
-
-
-def free_memory() -> None:
-    """Gives back what nobody holds any more. Not while an error is being handled: it holds all that its work had."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -18,6 +18,7 @@ import numpy as np
 
 from star_bench import prompt_files
 from star_bench.errors import Refused, UsageError
+from star_bench.memory import does_not_fit, is_out_of_memory
 from star_bench.pictures import read_picture
 from star_bench.suites import CanaryCard, RelativeCanaryCard, SuiteCard
 
@@ -249,11 +250,21 @@ def one_per_training_line(card: SuiteCard) -> list[tuple[int, Prompt]]:
 def check_canaries(evaluator: Evaluator) -> int:
     """Judges the canaries; returns how many there were.
 
-    Raises Refused at the first wrong judgement.
+    Raises Refused at the first wrong judgement, and Incomplete for a judge that does not fit into memory.
     """
     canaries = evaluator.canaries()
     asked = [(c.image, prompt) for c in canaries for prompt in (c.prompt, c.above) if prompt]
-    scores = iter(evaluator.score([image for image, _ in asked], [prompt for _, prompt in asked]) if asked else [])
+    try:
+        scores = iter(evaluator.score([image for image, _ in asked], [prompt for _, prompt in asked]) if asked else [])
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise does_not_fit(
+                f"the judge of suite {evaluator.card.name!r}",
+                evaluator.device,
+                None,
+                "free the device of what else uses it",
+            ) from None
+        raise
     for canary in canaries:
         found = [next(scores) for prompt in (canary.prompt, canary.above) if prompt]
         failed = next((score for score in found if score.value is None), None)

@@ -13,10 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from star_bench.errors import Refused, UsageError
+from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.json_files import read_config
+from star_bench.memory import BYTES, does_not_fit, is_out_of_memory, numbers_in
 from star_bench.model_files import LocalCheckpoint
-from star_bench.model_parts import CENSOR, INDEX, UNUSED, check_folder
+from star_bench.model_parts import CENSOR, INDEX, UNUSED, check_folder, matters
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ADAPTER = "default"
@@ -27,7 +28,8 @@ def load(local: LocalCheckpoint, *, dtype: str, device: str) -> DiffusionPipelin
 
     dtype: float32, float16 or bfloat16, for the denoiser and the text encoders. The VAE is read and run in float32
     (Flow-GRPO does so; half-precision decoding bands and overflows). Raises Refused for pickled weights, for code in the
-    folder and for a LoRA that doesn't fit; MissingWeights for an incomplete folder; UsageError for an unknown dtype.
+    folder and for a LoRA that doesn't fit; MissingWeights for an incomplete folder; Incomplete for a
+    model that does not fit into memory; UsageError for an unknown dtype.
     """
     if dtype not in DTYPES:
         raise UsageError(f"{dtype!r} is no precision", f"choose one of {', '.join(DTYPES)}")
@@ -44,15 +46,29 @@ def load(local: LocalCheckpoint, *, dtype: str, device: str) -> DiffusionPipelin
                 **_without_censor(local.folder),
             )
     except Exception as error:  # diffusers raises nearly anything for configurations that it did not write
+        if is_out_of_memory(error):
+            raise _too_large(local.folder, dtype, "cpu") from None
         raise Refused(f"{local.folder} can't be loaded ({_first_line(error)})", "fetch the model again") from error
     if local.lora_path is not None:
         _add_lora(pipe, local.lora_path)
-    pipe.to(device)
+    try:
+        pipe.to(device)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise _too_large(local.folder, dtype, device) from None
+        raise
     pipe.set_progress_bar_config(disable=True)
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
     return pipe
+
+
+def _too_large(folder: Path, dtype: str, device: str) -> Incomplete:
+    files = [path for path in folder.glob("*/*.safetensors") if matters(path.relative_to(folder).as_posix())]
+    half = "give --dtype bfloat16, which takes half of it, or " if dtype == "float32" else ""
+    remedy = f"{half}free the device of what else uses it, or choose a larger one"
+    return does_not_fit(f"the model in {folder}", device, numbers_in(files) * BYTES[dtype], remedy)
 
 
 def load_tokenizers(local: LocalCheckpoint) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-from star_bench.engines.memory import free_memory, is_out_of_memory
+from star_bench.memory import free_memory, is_out_of_memory
 from star_bench.runs.plan import Item
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler
 from safetensors.torch import load_file, save_file
 from tiny_sd3 import local, rewrite, tiny_sd3
 
-from star_bench.errors import MissingWeights, Refused, UsageError
+from star_bench.errors import Incomplete, MissingWeights, Refused, UsageError
 from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler
 from star_bench.protocol import Protocol
@@ -148,3 +148,31 @@ def test_an_incomplete_folder_is_named(copied: Path) -> None:
 def test_an_unknown_precision_is_a_usage_error(folder: Path) -> None:
     with pytest.raises(UsageError, match="float8"):
         load(local(folder), dtype="float8", device="cpu")
+
+
+CPU = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+)
+
+
+@pytest.mark.parametrize("error", [CPU, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()])
+@pytest.mark.parametrize("place", ["reading", "moving"])
+def test_a_model_that_does_not_fit_is_told_with_what_it_takes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+) -> None:
+    """Not as a broken folder, nor as a bug. diffusers may wrap what torch raises while it reads."""
+
+    def full(*_: object, **__: object) -> None:
+        if place == "moving":
+            raise error
+        raise ValueError("cannot load") from error
+
+    name = "from_pretrained" if place == "reading" else "to"
+    monkeypatch.setattr(DiffusionPipeline, name, classmethod(full) if place == "reading" else full)
+    numbers = sum(t.numel() for path in folder.glob("*/*.safetensors") for t in load_file(path).values())
+    with pytest.raises(Incomplete) as caught:
+        load(local(folder), dtype="float32", device="cpu")
+    said = str(caught.value)
+    assert f"does not fit into the memory of cpu: its weights alone take {4 * numbers / 1e9:.3g} GB and " in said
+    assert "GB are free: give --dtype bfloat16, which takes half of it" in said
+    assert caught.value.exit_code == 3

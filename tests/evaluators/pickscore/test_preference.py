@@ -12,7 +12,7 @@ import pytest
 from audit import heard
 
 from star_bench import suites
-from star_bench.errors import MissingWeights, Refused, UsageError
+from star_bench.errors import Incomplete, MissingWeights, Refused, UsageError
 from star_bench.evaluators.base import Prompt, Status, check_canaries
 from star_bench.evaluators.pickscore.backends import PICKSCORE
 from star_bench.evaluators.pickscore.evaluator import Preference
@@ -346,3 +346,19 @@ def test_the_same_weights_through_open_clip_give_the_same_logits(pickscore, weig
         seen, read = ours.encode_image(pixels, normalize=True), ours.encode_text(tokens, normalize=True)
         expected = (ours.logit_scale.exp() * (seen * read).sum(1)).tolist()
     assert [s.value for s in pickscore.score(IMAGES, PROMPTS)] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_judge_that_does_not_fit_is_told_as_one(monkeypatch):
+    """Exit 3, and no bug of star-bench's: another program may hold the device."""
+    import torch
+
+    judge = Preference(suites.load("preference-miniature"))
+
+    def full(_model: object, *_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.6 GiB")
+
+    monkeypatch.setattr(torch.nn.Module, "eval", full)
+    with pytest.raises(
+        Incomplete, match=r"the judge of suite 'preference-miniature' does not fit into the memory of cpu"
+    ):
+        check_canaries(judge)
