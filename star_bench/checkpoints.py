@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 from star_bench.cards import Strict, did_you_mean, load_yaml, parse
 from star_bench.errors import UsageError
 from star_bench.json_files import read_config
-from star_bench.model_parts import check_no_whole_model
+from star_bench.lora_keys import ADAPTER, ADAPTER_CONFIG, DIFFUSERS
+from star_bench.model_parts import INDEX, check_no_whole_model
 from star_bench.shipped import CHECKPOINTS_FILE
 from star_bench.suites import NOT_STATED, Commercial, GenerationDefaults, Published
 
@@ -110,8 +111,7 @@ UNSAID = GenerationDefaults()
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a name, path or hub id means. No file has been looked at, beyond a LoRA folder's adapter_config.json and the
-    names in a LoRA's file."""
+    """What a name, path or hub id means. Of its files only names and adapter_config.json were looked at."""
 
     name: str
     source: Source
@@ -149,8 +149,9 @@ def names() -> list[str]:
 def resolve(spec: str, *, base: str | None = None) -> Checkpoint:
     """What a word on the command line means.
 
-    spec: a name in checkpoints.yaml; the path of a diffusers folder, of a LoRA's .safetensors file or of a PEFT
-    folder; or org/name@revision on Hugging Face. base: the spec of the pipeline under a LoRA that doesn't say it.
+    spec: a name in checkpoints.yaml; the path of a diffusers folder, of a LoRA's .safetensors file or of the folder
+    that PEFT or diffusers wrote it into; or org/name@revision on Hugging Face. base: the spec of the pipeline under a
+    LoRA that doesn't say it.
     Claimed entries resolve; `locate` refuses them. Raises UsageError for what can't be understood.
     """
     known = entries()
@@ -197,21 +198,25 @@ def _from_file(source: Source) -> Source:
 
 def _at_path(path: Path, base: str | None) -> Checkpoint:
     path = path.resolve()
+    if path.name == ADAPTER and (path.parent / ADAPTER_CONFIG).is_file():
+        path = path.parent  # the settings are in the file beside it
     source = Source(path=str(path))
-    if path.is_dir() and not (path / "adapter_config.json").is_file():
+    if path.is_dir() and not _is_lora(path, base):
         if base is not None:
             raise UsageError(f"{path} is no LoRA, so it has no base", "leave --base out")
         card = _card_in(path) or FolderCard()
         return Checkpoint(path.name, source, **{key: getattr(card, key) for key in FolderCard.model_fields})
-    if path.is_dir():
-        base = base or _base_in(path / "adapter_config.json")
-    elif path.suffix != ".safetensors":
+    if (path / ADAPTER_CONFIG).is_file():
+        base = base or _base_in(path / ADAPTER_CONFIG)
+    elif path.is_file() and path.suffix != ".safetensors":
         raise UsageError(f"{path} is neither a folder nor a .safetensors file", "give one of these")
     if not base:
         if path.is_file():
             check_no_whole_model(path)
         raise UsageError(f"{path} is a LoRA and does not say on which model", "give `--base NAME`")
-    found = _on_base(path.stem if path.is_file() else path.name, source, base)
+    # What diffusers calls every LoRA is no name.
+    name = path.parent.name if path.name == DIFFUSERS else path.stem if path.is_file() else path.name
+    found = _on_base(name, source, base)
     said = _card_in(path) if path.is_dir() else None
     if said is None:
         return found
@@ -219,6 +224,13 @@ def _at_path(path: Path, base: str | None) -> Checkpoint:
     own["attention"] = said.attention or found.attention
     generation = found.generation.model_copy(update=said.generation.model_dump(exclude_none=True))
     return replace(found, generation=generation, **own)
+
+
+def _is_lora(folder: Path, base: str | None) -> bool:
+    """Whether it holds an adapter, as PEFT or diffusers write it, or, where a base is given, a LoRA of any name."""
+    if (folder / ADAPTER_CONFIG).is_file() or (folder / INDEX).is_file():
+        return (folder / ADAPTER_CONFIG).is_file()
+    return (folder / DIFFUSERS).is_file() or (base is not None and any(folder.glob("*.safetensors")))
 
 
 def _card_in(folder: Path) -> FolderCard | None:

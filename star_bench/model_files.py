@@ -17,12 +17,11 @@ from star_bench.checkpoints import Checkpoint, Source
 from star_bench.errors import MissingWeights
 from star_bench.files import sha256_of
 from star_bench.hub_files import PIPELINE, Layout
+from star_bench.lora_keys import ADAPTER, ADAPTER_CONFIG, DIFFUSERS
 from star_bench.model_parts import INDEX, SUFFIXES, check_folder, check_no_whole_model, matters, parts_of
 from star_bench.shipped import PACKAGE
 
 DIGESTS = "digests.json"
-ADAPTER = "adapter_model.safetensors"
-"""PEFT's name for an adapter's weights."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,12 @@ def _lora_layout(wanted: str | None) -> Layout:
 def _lora_in(place: Path, wanted: str | None) -> Path:
     if place.is_file():
         return place
-    if (place / "adapter_config.json").is_file():
+    if (place / ADAPTER_CONFIG).is_file():
         if not (place / ADAPTER).is_file():
             raise MissingWeights(f"{place / ADAPTER} is not there", "fetch or save the adapter again, as safetensors")
         return place
+    if wanted is None and (place / DIFFUSERS).is_file():
+        return place / DIFFUSERS
     files = [place / wanted] if wanted else sorted(place.glob("*.safetensors"))
     if len(files) != 1 or not files[0].is_file():
         raise MissingWeights(f"{place} holds no single LoRA file", "name it with `weight_name` or give its path")

@@ -14,7 +14,9 @@ from unittest import mock
 import huggingface_hub
 import huggingface_hub.constants
 import huggingface_hub.utils
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from star_bench import checkpoints, downloads, model_files
 from star_bench.cards import parse
@@ -166,6 +168,26 @@ def test_lora_paths_and_their_bases(tmp_path: Path) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"x")
     with pytest.raises(UsageError, match="neither a folder nor"):
         resolve(str(tmp_path / "model.ckpt"))
+
+
+def test_a_folder_that_diffusers_wrote_a_lora_into_has_its_name(tmp_path: Path) -> None:
+    base, folder = pipeline(tmp_path / "base"), tmp_path / "my-lora"
+    folder.mkdir()
+    file = folder / "pytorch_lora_weights.safetensors"
+    save_file({"transformer.a.lora_A.weight": np.zeros(2)}, file)
+    with pytest.raises(UsageError, match=r"my-lora is a LoRA.*--base NAME"):
+        resolve(str(folder))
+    for spec in (folder, file):
+        found = resolve(str(spec), base=str(base))
+        assert (found.name, found.base, locate(found).lora_path) == ("my-lora", "base", file)
+    file.rename(folder / "other.safetensors")
+    assert locate(resolve(str(folder), base=str(base))).lora_path == folder / "other.safetensors"
+
+
+def test_pefts_file_stands_for_its_folder(tmp_path: Path) -> None:
+    folder = peft(tmp_path / "adapter", str(pipeline(tmp_path / "base")))
+    found = resolve(str(folder / "adapter_model.safetensors"))
+    assert (found.name, found.base, locate(found).lora_path) == ("adapter", "base", folder)
 
 
 def test_a_lost_shard_and_a_lost_part_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files -> a diffusers pipeline that is ready to sample: safetensors only, no remote code, LoRA keys all matched."""
+"""Files -> a diffusers pipeline that is ready to sample: safetensors only, no remote code."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, StableDiffusion3Pipeline
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from star_bench.errors import Incomplete, Refused, UsageError
+from star_bench.generation.lora import add_lora
 from star_bench.json_files import read_config
 from star_bench.memory import BYTES, does_not_fit, is_out_of_memory, numbers_in
 from star_bench.model_files import LocalCheckpoint
 from star_bench.model_parts import CENSOR, INDEX, UNUSED, check_folder, matters
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-ADAPTER = "default"
 
 
 def load(local: LocalCheckpoint, *, dtype: str, device: str) -> DiffusionPipeline:
-    """The pipeline of a checkpoint, in eval mode and without progress bar, its LoRA on the denoiser if it has one.
+    """The pipeline of a checkpoint, in eval mode and without progress bar, its LoRA on it if it has one.
 
     dtype: float32, float16 or bfloat16, for the denoiser and the text encoders. The VAE is read and run in float32
     (Flow-GRPO does so; half-precision decoding bands and overflows). Raises Refused for pickled weights, for code in the
@@ -50,7 +48,7 @@ def load(local: LocalCheckpoint, *, dtype: str, device: str) -> DiffusionPipelin
             raise _too_large(local.folder, dtype, "cpu") from None
         raise Refused(f"{local.folder} can't be loaded ({_first_line(error)})", "fetch the model again") from error
     if local.lora_path is not None:
-        _add_lora(pipe, local.lora_path)
+        add_lora(pipe, local.lora_path)
     try:
         pipe.to(device)
     except Exception as error:
@@ -105,73 +103,6 @@ def _without_censor(folder: Path) -> dict[str, Any]:
     """SD 1.5's safety checker paints pictures black, which a judge would count as a failure of the model."""
     named = read_config(folder / INDEX).keys() & set(UNUSED)
     return dict.fromkeys(named) | ({"requires_safety_checker": False} if CENSOR in named else {})
-
-
-def _add_lora(pipe: Any, path: Path) -> None:
-    """Puts a LoRA on the denoiser, unmerged. Every tensor of the file must be loaded, and nothing else be left at its
-    initial value. Raises Refused with the first key that isn't."""
-    from peft import get_peft_model_state_dict
-
-    model = denoiser(pipe)
-    is_folder = path.is_dir()
-    file = path / "adapter_model.safetensors" if is_folder else path
-    if not file.is_file():
-        raise Refused(f"{path} holds no adapter_model.safetensors", "save the adapter as safetensors, not pickled")
-    try:
-        state = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"{file} is no readable safetensors file ({_first_line(error)})", "fetch it again") from error
-    if broken := sorted(key for key, tensor in state.items() if not tensor.isfinite().all()):
-        raise _unmatched(file, broken, "its values are not all finite")
-    prefix = (
-        "base_model.model." if is_folder else "transformer." if model is getattr(pipe, "transformer", 0) else "unet."
-    )
-    outside = sorted(key for key in state if not key.startswith(prefix))
-    if outside:
-        raise _unmatched(file, outside, f"only keys under {prefix!r} can be loaded")
-    modules = dict(model.named_modules())
-    asked = {key.removeprefix(prefix): key for key in state}
-    lost = sorted(key for short, key in asked.items() if short.split(".lora")[0] not in modules)
-    if lost:
-        raise _unmatched(file, lost, "the base model has no such layer")
-    try:
-        if is_folder:
-            _inject(model, path, {short: state[key] for short, key in asked.items()})
-        else:
-            pipe.load_lora_weights(str(file), adapter_name=ADAPTER)
-    except Refused:
-        raise
-    except Exception as error:  # peft and diffusers raise nearly anything for a configuration that does not fit
-        raise Refused(f"{file} does not fit its base model ({_first_line(error)})", "name the right base") from error
-    # save_embedding_layers: "auto" would ask the hub about the base model.
-    loaded = set(get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False))
-    stored = {_modern(short) for short in asked}
-    if stored - loaded:
-        raise _unmatched(file, sorted(stored - loaded), "it was not loaded")
-    if loaded - stored:
-        raise Refused(f"{file} lacks {min(loaded - stored)!r}", "fetch or save the LoRA again, all of it")
-
-
-def _inject(model: nn.Module, folder: Path, state: dict[str, torch.Tensor]) -> None:
-    """A PEFT adapter into the model's own layers, as PeftModel does, but without its wrapper: blocks keep their names."""
-    from peft import LoraConfig, PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
-
-    config = PeftConfig.from_pretrained(str(folder))
-    if not isinstance(config, LoraConfig):
-        raise Refused(f"{folder} is a {config.peft_type} adapter", "only LoRA adapters can be loaded")
-    config.inference_mode, config.base_model_name_or_path = True, None
-    inject_adapter_in_model(config, model, adapter_name=ADAPTER)
-    set_peft_model_state_dict(model, state, adapter_name=ADAPTER)
-
-
-def _modern(key: str) -> str:
-    """diffusers' older LoRA names in PEFT's words."""
-    return key.replace(".lora.down.", ".lora_A.").replace(".lora.up.", ".lora_B.")
-
-
-def _unmatched(file: Path, keys: list[str], why: str) -> Refused:
-    more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-    return Refused(f"{file} holds the key {keys[0]!r}{more}, and {why}", "give the LoRA that was made for this base")
 
 
 def _first_line(error: Exception) -> str:

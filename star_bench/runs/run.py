@@ -17,7 +17,9 @@ from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
 from star_bench.generation.kinds import check_kind_of
 from star_bench.generation.size import check_size_of
+from star_bench.lora_keys import read_keys
 from star_bench.model_files import LocalCheckpoint
+from star_bench.model_parts import parts_of
 from star_bench.runs import foreign
 from star_bench.runs.batch_size import fastest_for
 from star_bench.runs.environment import environment
@@ -168,6 +170,8 @@ def prepare(options: Options) -> Prepared:
         )
         check_kind_of(local.folder)
         check_size_of(local.folder, protocol.height, protocol.width)
+        if local.lora_path:
+            read_keys(local.lora_path, parts_of(local.folder))
         if options.kernels != "default":
             from star_bench.generation.kernels import check_kernels
 

@@ -18,7 +18,7 @@ from star_bench import checkpoints
 from star_bench.checkpoints import FOLDER_CARD, Checkpoint, Entry
 from star_bench.errors import UsageError
 from star_bench.files import disk_error, sha256_of, to_json, write_atomically
-from star_bench.generation.pipeline import ADAPTER
+from star_bench.generation.lora import NAME as ADAPTER
 from star_bench.json_files import read_json
 from star_bench.model_parts import INDEX, parts_of
 from star_bench.protocol import digest_of

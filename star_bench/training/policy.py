@@ -14,7 +14,8 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from star_bench.errors import Refused, UsageError
-from star_bench.generation.pipeline import ADAPTER, DTYPES
+from star_bench.generation.lora import NAME as ADAPTER
+from star_bench.generation.pipeline import DTYPES
 from star_bench.generation.sampler import Embedding
 from star_bench.training.sharding import shard
 from star_bench.training.velocity import GuidedVelocity

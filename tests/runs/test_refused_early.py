@@ -6,7 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.geneval.evaluator import GenEval
@@ -39,6 +41,15 @@ def test_a_size_that_does_not_fit_is_told_from_the_configuration(tmp_path: Path,
     with pytest.raises(UsageError, match=sentence):
         prepare(Options(suite=SUITE, model="miniature", size=size, device="cpu", runs=tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lora_of_an_unknown_form_is_told_by_the_names_of_its_keys(tmp_path: Path) -> None:
+    file = tmp_path / "lora.safetensors"
+    save_file({"lora_unet_a.hada_w1_a": np.zeros(2)}, file)
+    options = Options(suite=SUITE, model=str(file), base="miniature", device="cpu", runs=tmp_path / "runs")
+    with pytest.raises(Refused, match=r"lora_unet_a\.hada_w1_a', and that is no form of a LoRA's key"):
+        prepare(options)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_noise_without_a_seed_is_told_before_judges_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
