@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -67,17 +68,24 @@ def _no_memory(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Ite
 
 def _tight(make_worker: Callable[[], Work], batches: Iterable[Batch]) -> Iterator[Any]:
     """The system gives this process no more memory than a few pictures need, until the last is made."""
+    import torch
+
     worker = make_worker()
     planned = list(batches)
     worker(planned[0][:2])  # what is loaded with the first pictures
+    with suppress(RuntimeError):
+        torch.empty(1 << 60)  # and what tells of an end of memory
     status = Path("/proc/self/status").read_text()
     taken = int(next(line for line in status.splitlines() if line.startswith("VmSize")).split()[1]) * 1024
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, before[1]))
     try:
-        yield from map(worker, planned)
+        # All of it before any is given away: a thread that stores pictures has none of its memory yet, and the system ends
+        # a process that has no room for a thread's own.
+        made = [worker(batch) for batch in planned]
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+    yield from made
 
 
 def _generating_by(function: Callable[..., Iterator[Any]]) -> type[LocalEngine]:
