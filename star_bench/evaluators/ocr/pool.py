@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from star_bench import errors
@@ -46,11 +47,13 @@ class _Worker:
         self.timeout = timeout
         self.process: subprocess.Popen[bytes] | None = None
 
-    def read(self, image: Image) -> Reading:
+    def read(self, image: Image, interrupted: threading.Event) -> Reading:
         """Raises the StarBenchError that the recogniser raised."""
         if self.process is None or self.process.poll() is not None:
             self.stop()
             self.process = self._start()
+        if interrupted.is_set():  # whoever set it may have come before this process, and killed none
+            self.kill()
         process = self.process
         assert process.stdin and process.stdout
         begun = time.monotonic()
@@ -147,18 +150,20 @@ class Pool:
         """
         if not images:
             return []
+        interrupted = threading.Event()
         with ThreadPoolExecutor(min(len(self.workers), len(images))) as threads:
             try:
-                return list(threads.map(self._read, images))
+                return list(threads.map(partial(self._read, interrupted), images))
             except (KeyboardInterrupt, SystemExit):
+                interrupted.set()
                 for each in self.workers:  # Ctrl-C does not wait for what is being read
                     each.kill()
                 raise
 
-    def _read(self, image: Image) -> Reading:
+    def _read(self, interrupted: threading.Event, image: Image) -> Reading:
         free = self._idle.get()
         try:
-            return free.read(image)
+            return Reading(None, "interrupted") if interrupted.is_set() else free.read(image, interrupted)
         finally:
             self._idle.put(free)
 
