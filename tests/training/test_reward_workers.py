@@ -21,10 +21,9 @@ from star_bench.engines.ray import RayEngine
 FILES = ("adapter_model.safetensors", "recipe.yaml")
 
 
-def kill_a_worker_at_work(killed: list[int]) -> None:
+def kill_a_worker_at_work(killed: list[int], ended: threading.Event) -> None:
     """The first that is seen judging."""
-    until = time.monotonic() + 120
-    while not killed and time.monotonic() < until:
+    while not ended.is_set():
         for child in psutil.Process().children(recursive=True):
             try:
                 if " ".join(child.cmdline()).startswith("ray::Worker.work"):
@@ -41,13 +40,17 @@ def test_two_workers_of_which_one_is_killed_teach_the_same(tmp_path: Path) -> No
     here, there = tmp_path / "here", tmp_path / "there"
     Trainer(recipe, here, device="cpu", bar=Silent()).train()
     killed: list[int] = []
+    ended = threading.Event()
     with RayEngine(Settings(scoring=Workers(2))) as engine:
         trainer = Trainer(recipe, there, device="cpu", bar=Silent(), engine=engine)
         assert trainer.rewards.ahead == 2
-        killer = threading.Thread(target=kill_a_worker_at_work, args=(killed,))
+        killer = threading.Thread(target=kill_a_worker_at_work, args=(killed, ended))
         killer.start()
-        trainer.train()
-        killer.join()
+        try:
+            trainer.train()
+        finally:
+            ended.set()
+            killer.join()
     assert killed, "the training ended before a worker could be killed"
     assert metrics(there) == metrics(here)
     for name in FILES:
