@@ -1,7 +1,7 @@
 """Changed copies of valid files for every reader, in a process of its own: python fuzzing.py FOLDER COUNT SEED.
 
-Prints JSON: inputs tried, what escaped (an error that is not documented, more than a second of CPU time, a file that was
-made), the slowest input and the peak of memory.
+Prints JSON: inputs tried, what escaped (an error that is not documented, an input that is read without end, a file
+that was made), the slowest input and the peak of memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import random
 import resource
+import signal
 import sys
 import time
 import warnings
@@ -39,6 +40,8 @@ from star_bench.suites import load as load_suite
 from star_bench.training.recipe import load as load_recipe
 
 GIGABYTE = 1 << 30
+ENDLESS = 30
+"""Seconds of CPU time after which a reader is taken for one that never ends; each takes less than a tenth of one."""
 TOKENS = (
     *(b"{", b"}", b"[", b"]", b'"', b":", b",", b"\n", b"\0", b"null", b"NaN", b"-1", b"1e999", b"true", b"[[[["),
     *(
@@ -181,6 +184,10 @@ def readers(folder: Path, run: Path) -> list[tuple[str, bytes, Path, Callable[[P
     ]
 
 
+def never_ends(_number: int, _frame: object) -> None:
+    raise RuntimeError(f"not read after {ENDLESS} s of CPU time")
+
+
 def main(place: str, run: str, count: int, seed: int) -> None:
     warnings.simplefilter("ignore")
     root = Path(place)
@@ -192,12 +199,14 @@ def main(place: str, run: str, count: int, seed: int) -> None:
     # The libraries' own address space is no input's doing.
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + GIGABYTE, used + GIGABYTE))
+    signal.signal(signal.SIGVTALRM, never_ends)
     rng, escaped, slowest, tried = random.Random(seed), [], (0.0, ""), 0
     for number in range(count):
         name, valid, path, read = all_readers[number % len(all_readers)]
         content = mutated(valid, rng)
         path.write_bytes(content)
-        began = time.process_time()
+        signal.setitimer(signal.ITIMER_VIRTUAL, ENDLESS)
+        began = time.process_time()  # noqa: TID251 - published as a figure, and nothing is decided by it
         try:
             read(path)
         except StarBenchError:
@@ -207,10 +216,7 @@ def main(place: str, run: str, count: int, seed: int) -> None:
                 escaped.append(f"{name}: {type(error).__name__}: {error}: {content[:300]!r}")
         except Exception as error:  # noqa: BLE001 - what is looked for
             escaped.append(f"{name}: {type(error).__name__}: {error}: {content[:300]!r}")
-        took = time.process_time() - began
-        slowest = max(slowest, (took, name))
-        if took > 1:
-            escaped.append(f"{name}: {took:.2f} s: {content[:300]!r}")
+        slowest = max(slowest, (time.process_time() - began, name))  # noqa: TID251 - as above
         entries.cache_clear()
         tried += 1
     escaped += [f"{path} was made" for path in root.iterdir() if path != folder]

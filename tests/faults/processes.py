@@ -28,6 +28,14 @@ def start(folder: Path, *words: str, **more: str) -> subprocess.Popen[str]:
     )
 
 
+def call_and_imports(folder: Path, *words: str, **more: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """`star-bench WORDS` in a folder, to its end, and the modules that it imported."""
+    done = call(folder, *words, **more, PYTHONPROFILEIMPORTTIME="1")
+    lines = done.stderr.splitlines(keepends=True)
+    done.stderr = "".join(line for line in lines if not line.startswith("import time:"))
+    return done, {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+
+
 def call(folder: Path, *words: str, timeout: float = 280, **more: str) -> subprocess.CompletedProcess[str]:
     """`star-bench WORDS` in a folder, to its end."""
     return subprocess.run(

@@ -226,9 +226,9 @@ class Browser:
 
     def wait(self, done: Callable[[], bool], what: str, *, pause: float = 0.25) -> None:
         """Listens until `done`. Raises BrowserError."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + PATIENCE  # noqa: TID251 - how long a browser that hangs is waited for
         while not done():
-            if time.monotonic() > end:
+            if time.monotonic() > end:  # noqa: TID251 - as above
                 raise BrowserError(f"waited {PATIENCE:g} s for {what}")
             self._listen(pause)
 
