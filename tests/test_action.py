@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from star_bench.shipped import MINIATURE_FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "action.yml").is_file():
+    pytest.skip("the action's file lies in a checkout only, and these tests do not", allow_module_level=True)
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 STEP: dict[str, Any] = next(step for step in ACTION["runs"]["steps"] if step.get("id") == "gate")
 INPUTS = {"suite": "geneval-miniature", "run-options": "--steps 6 --samples 1 --limit 36 --device cpu"}
