@@ -6,6 +6,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 # On shared cores a model as small as the miniature was 30 times slower with two threads than with one.
 ONE_THREAD := OMP_NUM_THREADS=1
+# Processes that tests run in, one a core; each takes up to 2 GB. The tests of a module stay in one, with what they share.
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check parity faults audit
@@ -39,7 +41,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(ONE_THREAD) $(BIN)/python -m pytest --hypothesis-profile=ci
+	$(ONE_THREAD) $(BIN)/python -m pytest --hypothesis-profile=ci -n $(TEST_PROCESSES) --dist loadscope
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
