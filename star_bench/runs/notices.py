@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from star_bench.evaluators.base import Cut, Evaluator, Prompt
@@ -61,3 +62,14 @@ def of_judge(evaluator: Evaluator, prompts: Sequence[Prompt]) -> list[Notice]:
     if cuts is None:
         return [Notice("judge_cut_unknown", "NOT KNOWN: whether the judge reads all of every prompt")]
     return of_cuts("judge_cut", "PROMPTS CUT BY THE JUDGE", cuts, len(prompts))
+
+
+def of_model(folder: Path, max_sequence_length: int, prompts: Sequence[Prompt]) -> list[Notice]:
+    """What the model in a pipeline's folder does not read of the prompts. Loads its tokenizers."""
+    from star_bench.generation.cuts import cuts
+
+    found = [
+        Cut(f"the model's {name}", most, [prompt.id for prompt, is_cut in zip(prompts, cut, strict=True) if is_cut])
+        for name, most, cut in cuts(folder, [prompt.text for prompt in prompts], max_sequence_length)
+    ]
+    return of_cuts("model_cut", "PROMPTS CUT BY THE MODEL", found, len(prompts))

@@ -26,7 +26,7 @@ from star_bench.runs.environment import environment
 from star_bench.runs.execute import conclude, execute, generate, take_foreign
 from star_bench.runs.log import LoggedProgress, recording
 from star_bench.runs.nearest import nearest
-from star_bench.runs.notices import Notice
+from star_bench.runs.notices import Notice, of_model
 from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
 from star_bench.runs.progress import Progress
 from star_bench.runs.shards import Shard, begin_shard, finish_shard
@@ -223,6 +223,7 @@ def run(
     begin is called once the run is this process', before anything is loaded: a second process is refused at once.
     """
     plan, engine, device = prepared.plan, prepared.engine, prepared.device
+    notices = [*prepared.notices]
     with ExitStack() as stack:
         store = stack.enter_context(open_run(prepared.folder))
         begin()
@@ -230,6 +231,7 @@ def run(
             from star_bench.generation.seeded import check_seeded_in
 
             check_seeded_in(prepared.local.folder, plan.protocol.steps)  # before judges are loaded
+            notices += of_model(prepared.local.folder, plan.protocol.max_sequence_length, plan.prompts)
         log = stack.enter_context(recording(prepared.folder, bar.note, device=device))
         stack.enter_context(engine)
         bar = LoggedProgress(bar, log)
@@ -271,7 +273,7 @@ def run(
             batch_size=batch_size,
             engine=engine,
             make_judge=MakeJudge(plan.card, scoring_device, begin) if engine.remote else None,
-            notices=prepared.notices,
+            notices=notices,
             then=finish_shard if options.shard else conclude,
         )
         log.write("results", complete=results["complete"], counts=results["counts"])

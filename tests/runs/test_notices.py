@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import PIL.Image
@@ -65,6 +66,20 @@ def test_prompts_that_the_judge_cuts_are_told_everywhere(long_prompts: Options) 
     assert results["notices"] == [{"kind": "judge_cut", "text": text, "prompts": ["00000"]}]
     assert text in bar.notes and text in shown(parse_results(results))
     assert read_json(prepared.folder / "manifest.json")["notices"] == results["notices"]
+
+
+def test_prompts_that_the_model_cuts_are_told_everywhere(long_prompts: Options) -> None:
+    """The miniature's two CLIP read 14 tokens, its T5 16."""
+    options = replace(long_prompts, images=None, model="miniature", steps=1, size=64)
+    bar = Kept()
+    results = run(prepare(options), options, bar)
+    found = [notice for notice in results["notices"] if notice["kind"] == "model_cut"]
+    readers = (("tokenizer", 14), ("tokenizer_2", 14), ("tokenizer_3", 16))
+    for notice, (name, most) in zip(found, readers, strict=True):
+        reader = f"the model's {name} reads no more than {most} tokens"
+        text = f"PROMPTS CUT BY THE MODEL: {reader}, and 1 of 2 prompts are longer (00000)"
+        assert notice == {"kind": "model_cut", "text": text, "prompts": ["00000"]}
+        assert text in bar.notes and text in shown(parse_results(results))
 
 
 def test_a_run_merged_of_shards_tells_what_they_found(long_prompts: Options) -> None:
