@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,8 @@ from star_bench.runs.notices import Notice, named
 from star_bench.runs.store import Key
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+UNREAD = (".avif", ".bmp", ".gif", ".heic", ".jfif", ".jxl", ".tif", ".tiff")
+"""Pictures too, that no judge is given: where they lie they are counted (the list is chosen here)."""
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 """How files of PNG, JPEG and WebP begin."""
 MAX_PICTURE = 128 << 20  # bytes, chosen here
@@ -45,9 +47,11 @@ class Found:
 
 @dataclass
 class _Place:
-    """One prompt as the folder has it: where that stands, its text, its metadata where it has any, its pictures by k."""
+    """One prompt as the folder has it: where that stands, the number of its folder or line, its text, its metadata where
+    it has any, its pictures by k."""
 
     where: Path
+    number: int
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
     pictures: dict[int, Path] = field(default_factory=dict)
@@ -74,26 +78,34 @@ def find(folder: Path, prompts: Sequence[Prompt], samples: int, *, asked: Asked,
     """Which file is which image of the suite's prompts. `chosen` are the ids of those that are judged, `samples` images
     of each.
 
-    A prompt is matched by what its metadata ask for where the judge goes by that, else by its text. The n-th line, or
-    folder, of a text is the n-th prompt of that text; where the suite has one such prompt, its n-th image.
+    A prompt is matched by what its metadata ask for where the judge goes by that, else by its text. Of prompts that are
+    alike, a folder or line has the one that its number says, else the n-th has the n-th; where the suite has one prompt
+    for several lines, the n-th line has its n-th image.
 
     Raises UsageError for a folder in neither layout, one without any picture of the suite, a prompt that the suite does
-    not have, two files for one image, and numbers that seem to begin at 1.
+    not have, two files for one image, two folders of one number, and numbers that seem to begin at 1.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "give the folder that holds the pictures")
-    numbered = [each for each in sorted(folder.iterdir()) if each.is_dir() and NUMBER.fullmatch(each.name)]
+    numbered = sorted(
+        (each for each in folder.iterdir() if each.is_dir() and NUMBER.fullmatch(each.name)),
+        key=lambda each: (int(each.name), each.name),
+    )
     if any((each / "metadata.jsonl").is_file() for each in numbered):
-        places = _geneval(numbered)
+        places, expected = _geneval(numbered), folder / "NNNNN" / "samples"
     elif (folder / "prompts.txt").is_file():
-        places = _flat(folder)
+        places, expected = _flat(folder), folder
     else:
         raise UsageError(
             f"{folder} holds neither NNNNN/metadata.jsonl nor prompts.txt",
             "lay it out as GenEval does, or add prompts.txt with one prompt per line",
         )
     if not any(place.pictures for place in places):
-        raise UsageError(f"{folder} holds no pictures", f"put files ending in {', '.join(SUFFIXES)} there")
+        left = _left(folder, numbered, set())
+        raise UsageError(
+            f"{folder} holds no pictures" + (f" that are images by name and place (but {named(left)})" if left else ""),
+            f"put them into {expected} as 00000.png, 00001.png and so on, ending in {', '.join(SUFFIXES)}",
+        )
     if not any(0 in place.pictures for place in places):
         k, path = min((k, path) for place in places for k, path in place.pictures.items())
         raise UsageError(
@@ -102,8 +114,9 @@ def find(folder: Path, prompts: Sequence[Prompt], samples: int, *, asked: Asked,
     files, rewritten = _matched(places, prompts, asked)
     chosen = set(chosen)
     ours = [key for key in files if key[0] in chosen]
-    notices = _rewritten(rewritten, len(prompts)) + _beyond(ours, samples) + _ignored(folder, set(files.values()))
-    return Found(files, tuple(notices))
+    told = {name: text for name, text in rewritten.items() if name in chosen}
+    left = _left(folder, numbered, set(files.values()))
+    return Found(files, tuple(_rewritten(told, len(chosen)) + _beyond(ours, samples) + _ignored(left)))
 
 
 def digest(files: dict[Key, Path]) -> str:
@@ -112,21 +125,32 @@ def digest(files: dict[Key, Path]) -> str:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    """Files that may be images; a link that leads nowhere is one that can't be read."""
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    )
 
 
 def _geneval(folders: Sequence[Path]) -> list[_Place]:
-    out = []
+    out: list[_Place] = []
     for folder in folders:
-        metadata = folder / "metadata.jsonl"
+        number, metadata = int(folder.name), folder / "metadata.jsonl"
         example = "write GenEval's metadata row there, a JSON object with a 'prompt'"
+        if out and out[-1].number == number:
+            raise UsageError(
+                f"{out[-1].where.parent} and {folder} are both the folder of prompt {number}", "leave one of them there"
+            )
+        if not metadata.exists():
+            raise UsageError(f"{folder} has no metadata.jsonl", f"{example}, or move that folder away")
         rows = [each.value for each in read_objects(metadata, example)]
         if len(rows) > 1:
             raise UsageError(f"{metadata} holds {len(rows)} objects, and a prompt has one", example)
         text = rows[0].get("prompt")
         if not isinstance(text, str):
             raise UsageError(f"{metadata} has no prompt", example)
-        place = _Place(metadata, text.strip(BLANK), rows[0])
+        place = _Place(metadata, number, text.strip(BLANK), rows[0])
         for path in _pictures(folder / "samples"):
             if NUMBER.fullmatch(path.stem):
                 place.add(int(path.stem), path)
@@ -136,7 +160,7 @@ def _geneval(folders: Sequence[Path]) -> list[_Place]:
 
 def _flat(folder: Path) -> list[_Place]:
     listed = folder / "prompts.txt"
-    places = [_Place(listed, text) for text in lines_of(listed)]
+    places = [_Place(listed, number, text) for number, text in enumerate(lines_of(listed))]
     for path in _pictures(folder):
         match = FLAT_NAME.fullmatch(path.stem)
         if match is None:
@@ -161,15 +185,13 @@ def _matched(
     places: Sequence[_Place], prompts: Sequence[Prompt], asked: Asked
 ) -> tuple[dict[Key, Path], dict[str, str]]:
     """The file of each image, and of prompts that have another text in the folder that text, by id."""
-    by_text: dict[str, list[Prompt]] = defaultdict(list)
-    by_rule: dict[str, list[Prompt]] = defaultdict(list)
-    for prompt in prompts:
-        by_text[prompt.text].append(prompt)
+    by_text: dict[str, list[int]] = defaultdict(list)
+    by_rule: dict[str, list[int]] = defaultdict(list)
+    for line, prompt in enumerate(prompts):
+        by_text[prompt.text].append(line)
         if rule := asked(prompt.metadata, f"prompt {prompt.id}"):
-            by_rule[rule].append(prompt)
-    groups: dict[str, list[_Place]] = defaultdict(list)
-    candidates: dict[str, list[Prompt]] = {}
-    rewritten: dict[str, str] = {}
+            by_rule[rule].append(line)
+    alike: dict[tuple[int, ...], list[_Place]] = defaultdict(list)
     for place in places:
         rule = asked(place.metadata, str(place.where))
         same = by_text.get(place.text, []) if rule is None else by_rule.get(rule, [])
@@ -179,36 +201,42 @@ def _matched(
             raise UsageError(
                 what or f"the suite has no prompt {place.text!r}", "use the suite that these pictures were made for"
             )
-        same = [prompt for prompt in same if prompt.text == place.text] or same
-        key = same[0].id
-        groups[key].append(place)
-        candidates[key] = same
-        if same[0].text != place.text:
-            rewritten[key] = place.text
+        alike[tuple(line for line in same if prompts[line].text == place.text) or tuple(same)].append(place)
     files: dict[Key, Path] = {}
-    for key, group in groups.items():
-        files |= _images(group, candidates[key])
+    rewritten: dict[str, str] = {}
+    for lines, group in alike.items():
+        for place, line, pictures in _shared(group, lines):
+            prompt = prompts[line]
+            for k, path in pictures.items():
+                if (other := files.setdefault((prompt.id, k), path)) != path:
+                    raise UsageError(
+                        f"{other} and {path} are both image {k} of the prompt {prompt.text!r}",
+                        "leave one of them there, or give folders and lines the suite's numbers",
+                    )
+            if pictures and place.text != prompt.text:
+                rewritten[prompt.id] = place.text
     return files, rewritten
 
 
-def _images(places: Sequence[_Place], prompts: Sequence[Prompt]) -> dict[Key, Path]:
-    """Of the places of one text, in order, given the suite's prompts of that text, in order."""
-    if len(places) <= len(prompts):
-        pairs = zip(places, prompts, strict=False)
-        return {(prompt.id, k): path for place, prompt in pairs for k, path in place.pictures.items()}
+def _shared(places: Sequence[_Place], lines: Sequence[int]) -> list[tuple[_Place, int, dict[int, Path]]]:
+    """Which of the suite's prompts, given by their lines, each place has, and its images. All are alike, and in order."""
+    if {place.number for place in places} <= set(lines):
+        return [(place, place.number, place.pictures) for place in places]
+    if len(places) <= len(lines):
+        return [(place, line, place.pictures) for place, line in zip(places, lines, strict=False)]
     one, other = places[0].where, places[1].where
     if one != other:
         raise UsageError(
             f"{one.parent} and {other.parent} are both of the prompt {places[0].text!r}", "leave one of them there"
         )
     many = next((path for place in places for k, path in place.pictures.items() if k > 0), None)
-    if len(prompts) > 1 or many:
+    if len(lines) > 1 or many:
         raise UsageError(
             f"{one} has {places[0].text!r} on {len(places)} lines, and "
-            + (f"{many} is one of several pictures of a line" if many else f"the suite has it {len(prompts)} times"),
+            + (f"{many} is one of several pictures of a line" if many else f"the suite has it {len(lines)} times"),
             "write each prompt on one line, and name its pictures 00000_0.png, 00000_1.png",
         )
-    return {(prompts[0].id, n): path for n, place in enumerate(places) for path in place.pictures.values()}
+    return [(place, lines[0], {n: place.pictures[0]}) for n, place in enumerate(places) if place.pictures]
 
 
 def _rewritten(texts: dict[str, str], of: int) -> list[Notice]:
@@ -227,20 +255,22 @@ def _beyond(keys: Sequence[Key], samples: int) -> list[Notice]:
     if not beyond:
         return []
     ids = tuple(sorted({prompt_id for prompt_id, _ in beyond}))
-    text = (
-        f"PICTURES NOT JUDGED: {len(beyond)} of {len(keys)}, as {samples} of each prompt are planned "
-        f"(--samples {1 + max(k for _, k in beyond)} judges all)"
-    )
+    text = f"PICTURES NOT JUDGED: {len(beyond)} of {len(keys)}, as {samples} of each prompt are planned"
+    all_of_them = 1 + max(k for _, k in beyond)
+    if all_of_them <= max(Counter(prompt_id for prompt_id, _ in keys).values()):
+        text += f" (--samples {all_of_them} judges all)"
     return [Notice("pictures_not_judged", text, ids)]
 
 
-def _ignored(folder: Path, taken: set[Path]) -> list[Notice]:
-    """Pictures that lie in the folder and are no image by their names or places."""
-    left = [
-        path.relative_to(folder).as_posix()
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path not in taken
-    ]
+def _left(folder: Path, numbered: Sequence[Path], taken: set[Path]) -> list[str]:
+    """Pictures that lie in the folder and are no image by their names, places or endings. Prompts' folders are walked even
+    where they are links, which the walk of the whole folder does not follow."""
+    roots = [folder, *numbered, *(each / "samples" for each in numbered)]
+    there = {path for root in roots for path in root.rglob("*") if path.suffix.lower() in SUFFIXES + UNREAD}
+    return [path.relative_to(folder).as_posix() for path in sorted(there - taken) if not path.is_dir()]
+
+
+def _ignored(left: Sequence[str]) -> list[Notice]:
     if not left:
         return []
     return [Notice("pictures_ignored", f"PICTURES IGNORED: {len(left)} whose name is no image's ({named(left)})")]

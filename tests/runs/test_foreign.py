@@ -1,6 +1,7 @@
 """Pictures made elsewhere: which file is which image, in both layouts, by the rules of GenEval's own evaluator."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from star_bench import suites
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Prompt
 from star_bench.evaluators.geneval.evaluator import GenEval
-from star_bench.runs.foreign import Found, find
+from star_bench.runs.foreign import Found, content_of, find
 
 PROMPTS = [Prompt("00000", "a photo of a car"), Prompt("00001", "a photo of a kite")]
 
@@ -63,18 +64,47 @@ def test_k_is_the_number_in_the_name(tmp_path: Path) -> None:
     found = look(write(tmp_path, {"7/metadata.jsonl": CAR, **names}), samples=4)
     assert named(found, tmp_path) == {("00000", k): f"7/samples/{k}.png" for k in (0, 1, 2, 10, 11)}
     assert [n.text for n in found.notices] == [
-        "PICTURES NOT JUDGED: 2 of 5, as 4 of each prompt are planned (--samples 12 judges all)"
+        "PICTURES NOT JUDGED: 2 of 5, as 4 of each prompt are planned"  # and --samples 12 would miss seven
+    ]
+
+
+def test_how_many_samples_judge_all_is_said(tmp_path: Path) -> None:
+    """Also where another prompt has lost one."""
+    write(tmp_path, {"0/metadata.jsonl": CAR, **{f"0/samples/{k}.png": "x" for k in range(4)}})
+    write(tmp_path, {"1/metadata.jsonl": KITE, **{f"1/samples/{k}.png": "x" for k in (0, 1, 3)}})
+    assert [n.text for n in look(tmp_path).notices] == [
+        "PICTURES NOT JUDGED: 3 of 7, as 2 of each prompt are planned (--samples 4 judges all)"
     ]
 
 
 def test_what_is_no_image_is_counted(tmp_path: Path) -> None:
-    others = ("0/samples/grid.png", "0/samples/._0.png", "0/grid.png", "0/samples/0_1.png", "old_1/samples/0.png")
+    others = ("0/grid.png", "0/samples/grid.png", "0/samples/._0.png", "0/samples/0_1.png", "0/samples/2.gif")
+    others += ("old_1/samples/0.png", "\uff11/samples/0.png", "0_a/samples/0.png")
     write(tmp_path, {"0/metadata.jsonl": CAR, "old_1/metadata.jsonl": CAR, ".1/metadata.jsonl": CAR})
     found = look(write(tmp_path, {"0/samples/0.png": "x", "0/samples/1.JPG": "x", **dict.fromkeys(others, "x")}))
     assert set(found.files) == {("00000", 0), ("00000", 1)}
     (notice,) = found.notices
     assert notice.kind == "pictures_ignored"
-    assert notice.text.startswith("PICTURES IGNORED: 5 whose name is no image's (0/grid.png, 0/samples/._0.png, ")
+    assert notice.text.startswith("PICTURES IGNORED: 8 whose name is no image's (0/grid.png, 0/samples/._0.png, ")
+
+
+def test_a_folder_that_is_a_link_is_a_folder(tmp_path: Path) -> None:
+    """And what is left over in it is counted, once."""
+    write(tmp_path, {"there/metadata.jsonl": CAR, "there/samples/0.png": "x", "there/samples/grid.png": "x"})
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0").symlink_to(tmp_path / "there")
+    found = look(tmp_path / "in")
+    assert named(found, tmp_path / "in") == {("00000", 0): "0/samples/0.png"}
+    assert [n.text for n in found.notices] == ["PICTURES IGNORED: 1 whose name is no image's (0/samples/grid.png)"]
+
+
+def test_a_link_that_leads_nowhere_is_a_picture_that_can_not_be_read(tmp_path: Path) -> None:
+    write(tmp_path, {"0/metadata.jsonl": CAR, "0/samples/1.png": "x"})
+    (tmp_path / "0" / "samples" / "0.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "0" / "samples" / "2.png").mkdir()
+    found = look(tmp_path)
+    assert set(found.files) == {("00000", 0), ("00000", 1)} and found.notices == ()
+    assert content_of(found.files["00000", 0]) == b""
 
 
 @pytest.mark.parametrize(
@@ -121,6 +151,23 @@ def test_the_nth_line_of_a_text_is_the_nth_prompt_of_it(tmp_path: Path) -> None:
     assert named(look(tmp_path, prompts), tmp_path) == {(f"0000{i}", 0): f"{i}.png" for i in range(3)}
 
 
+@pytest.mark.parametrize("folders", [(2, 10), (0, 2), (3, 4), (2,)])
+def test_of_prompts_that_are_alike_a_number_says_which(tmp_path: Path, folders: tuple[int, ...]) -> None:
+    """Where these are the suite's own numbers; else they are in order: of the numbers, and not of the names."""
+    prompts = [Prompt(f"{i:05d}", "a car" if i in (2, 10) else f"a kite {i}") for i in range(11)]
+    for number in folders:
+        write(tmp_path, {f"{number}/metadata.jsonl": row("a car"), f"{number}/samples/0.png": "x"})
+    mine = (2, 10) if len(folders) == 2 else (2,)
+    expected = {(f"{line:05d}", 0): f"{i}/samples/0.png" for line, i in zip(mine, folders, strict=True)}
+    assert named(look(tmp_path, prompts), tmp_path) == expected
+
+
+def test_the_folder_that_is_lost_is_the_one_that_is_missing(tmp_path: Path) -> None:
+    prompts = [Prompt("00000", "a car"), Prompt("00001", "a car"), Prompt("00002", "a kite")]
+    write(tmp_path, {"1/metadata.jsonl": row("a car"), "1/samples/0.png": "x"})
+    assert named(look(tmp_path, prompts), tmp_path) == {("00001", 0): "1/samples/0.png"}
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
@@ -138,9 +185,12 @@ def test_the_nth_line_of_a_text_is_the_nth_prompt_of_it(tmp_path: Path) -> None:
         ({"prompts.txt": "a photo of a car\n", "0_1.png": "x"}, "no prompt has an image 0"),
         ({"prompts.txt": "a photo of a car\n" * 2, "0_0.png": "x", "0_1.png": "x"}, "on 2 lines"),
         ({"0/metadata.jsonl": CAR, "00/metadata.jsonl": CAR, "0/samples/0.png": "x"}, "/0 and .*/00 are both"),
+        ({"0/metadata.jsonl": CAR, "00/metadata.jsonl": KITE, "0/samples/0.png": "x"}, "/0 and .*/00 are both"),
+        ({"0/metadata.jsonl": CAR, "1/metadata.jsonl": CAR, "0/samples/0.png": "x"}, "/0 and .*/1 are both of"),
+        ({"0/metadata.jsonl": CAR, "0/0.png": "x"}, r"\(but 0/0\.png\): put them into .*NNNNN/samples as"),
         ({"0/metadata.jsonl": CAR, "0/samples/0.png": "x", "0/samples/00.PNG": "x"}, "are both image 0"),
         ({"0/metadata.jsonl": CAR, "0/samples/1.png": "x", "0/samples/2.png": "x"}, r"1\.png is image 1"),
-        ({"0/metadata.jsonl": CAR, "1/samples/0.png": "x", "0/samples/0.png": "x"}, "metadata.jsonl can't be read"),
+        ({"0/metadata.jsonl": CAR, "1/samples/0.png": "x", "0/samples/0.png": "x"}, "/1 has no metadata.jsonl"),
         ({"0/metadata.jsonl": f"{CAR}\n{KITE}\n", "0/samples/0.png": "x"}, "holds 2 objects"),
         ({"0/metadata.jsonl": "{}", "0/samples/0.png": "x"}, "has no prompt"),
         ({"0/metadata.jsonl": "", "0/samples/0.png": "x"}, "is empty"),
@@ -170,6 +220,23 @@ def test_rewritten_prompts_are_matched_by_what_they_ask_for(geneval: GenEval, tm
     (notice,) = found.notices
     assert notice.kind == "prompts_rewritten" and notice.prompts == tuple(p.id for p in prompts)
     assert f"of {len(prompts)} of {len(prompts)} prompts were made with another text" in notice.text
+    (notice,) = look(tmp_path, prompts, asked=geneval.asked, chosen=["00001", "00003"]).notices
+    assert notice.prompts == ("00001", "00003") and "of 2 of 2 prompts" in notice.text
+
+
+def test_two_wordings_of_one_scene_are_two_prompts(geneval: GenEval, tmp_path: Path) -> None:
+    """A set of one's own may have them. Rewritten, the number of the folder tells them apart."""
+    first = geneval.prompts()[0]
+    prompts = [first, replace(first, id="00001", text="a picture of it")]
+    for i in (0, 1):
+        metadata = {**first.metadata, "prompt": f"words {i}"}
+        write(tmp_path, {f"{i}/metadata.jsonl": json.dumps(metadata), f"{i}/samples/0.png": "x"})
+    found = look(tmp_path, prompts, asked=geneval.asked)
+    assert named(found, tmp_path) == {("00000", 0): "0/samples/0.png", ("00001", 0): "1/samples/0.png"}
+    assert found.notices[0].prompts == ("00000", "00001")
+    write(tmp_path, {"0/metadata.jsonl": json.dumps({**first.metadata, "prompt": "a picture of it"})})
+    with pytest.raises(UsageError, match="are both image 0 of the prompt 'a picture of it'"):
+        look(tmp_path, prompts, asked=geneval.asked)
 
 
 def test_a_text_of_the_suite_that_asks_for_something_else_is_refused(geneval: GenEval, tmp_path: Path) -> None:
