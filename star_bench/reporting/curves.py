@@ -30,8 +30,11 @@ COLOURS = 8
 """plot.css has so many."""
 MINUS = "−"
 
-FREE = ("seed", "epochs", "guards", "masks", "save_every", "title", "note")
-"""Settings in which the seeds of one mean may differ: they alter no update and no evaluation."""
+FREE = (
+    *("seed", "epochs", "guards", "masks", "save_every", "title", "note", "rollout.batch_size"),
+    *(f"compute.{name}" for name in ("gradient_checkpointing", "compile", "offload_text_encoders", "cached_prompts")),
+)
+"""Settings in which the seeds of one mean may differ: they alter no update and no evaluation. compute.precision is none."""
 
 Curve = dict[int, float | None]
 """Epoch -> value, in order of epochs; None where the trainer had no value."""
@@ -189,7 +192,9 @@ def _told_apart(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
 def _different(values: Sequence[Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Where in nested settings not all are equal. What one of them lacks, as another version's may, is not compared."""
     if all(isinstance(value, dict) for value in values):
-        shared = [key for key in values[0] if all(key in value for value in values) and (path or key not in FREE)]
+        shared = [
+            key for key in values[0] if all(key in value for value in values) and ".".join((*path, key)) not in FREE
+        ]
         return [found for key in shared for found in _different([value[key] for value in values], (*path, key))]
     return [path] if any(value != values[0] for value in values) else []
 

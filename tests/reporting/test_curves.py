@@ -103,6 +103,38 @@ def test_a_recipe_that_was_changed_is_another(make: Make, tmp_path: Path) -> Non
     }
 
 
+@pytest.mark.parametrize(
+    ("second", "recipes"),
+    [
+        (
+            {"rollout": {"batch_size": 32, "steps": 4}, "compute": {"cached_prompts": 9, "precision": "float32"}},
+            ["star"],
+        ),
+        (
+            {"rollout": {"batch_size": 8, "steps": 4}, "compute": {"cached_prompts": 9, "precision": "bfloat16"}},
+            ['star (compute.precision="bfloat16")', 'star (compute.precision="float32")'],
+        ),
+        (
+            {"rollout": {"batch_size": 8, "steps": 5}, "compute": {"cached_prompts": 9, "precision": "float32"}},
+            ["star (rollout.steps=4)", "star (rollout.steps=5)"],
+        ),
+    ],
+)
+def test_what_changes_no_mathematics_makes_no_other_recipe(
+    tmp_path: Path, second: dict[str, Any], recipes: list[str]
+) -> None:
+    first = {"rollout": {"batch_size": 8, "steps": 4}, "compute": {"cached_prompts": 5, "precision": "float32"}}
+    folders = []
+    for seed, settings in enumerate((first, second)):
+        folders.append(training(tmp_path / str(seed), "star", seed, rows_of(seed)))
+        (folders[-1] / "card.json").write_text(json.dumps({"recipe": "star", "seed": seed, "settings": settings}))
+    write_curves(folders, tmp_path / "page")
+    gains = json.loads((tmp_path / "page" / "curves.json").read_text())["gains"]
+    assert sorted({entry["recipe"] for entry in gains}) == recipes
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "float32" in page  # every run's precision stands on the page
+
+
 def test_means_stand_only_where_every_seed_does() -> None:
     assert mean_over_seeds([{0: 1.0, 1: 2.0, 2: 5.0}, {0: 3.0, 1: None}]) == {0: 2.0, 1: None}
 
