@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from star_bench import checkpoints
 from star_bench.errors import MissingWeights, UsageError
-from star_bench.generation.pipeline import ADAPTER
+from star_bench.generation.lora import NAME
 from star_bench.generation.sampler import Embedding
 from star_bench.training import recipe as recipes
 from star_bench.training.architecture import (
@@ -106,7 +106,7 @@ def whole_step(
 ) -> tuple[GuidedVelocity, Callable[[], Tensor]]:
     """The same with all weights trained, whole on one device, as a block is that FSDP has gathered."""
     policy, velocity = step(architecture, side, dtype, device)
-    policy.transformer.delete_adapters(ADAPTER)
+    policy.transformer.delete_adapters(NAME)
     policy.transformer.requires_grad_(True)
     return policy, velocity
 
