@@ -17,6 +17,7 @@ from star_bench.engines.local import LocalEngine
 from star_bench.engines.memory import OutOfMemory
 from star_bench.evaluators.base import Evaluator, Judged, Score, Status, check_canaries
 from star_bench.files import write_atomically
+from star_bench.memory import free_memory
 from star_bench.pictures import UnusablePicture, check_picture, encode_png
 from star_bench.runs.environment import of_mixture, packages
 from star_bench.runs.foreign import content_of
@@ -235,6 +236,7 @@ def execute(
     engine: Engine | None = None,
     make_judge: Callable[[], Judge] | None = None,
     notices: Sequence[Notice] = (),
+    releases: bool = False,
     then: Conclude = conclude,
 ) -> dict[str, Any]:
     """Generates and scores the batches, and says so in manifest.json. Returns what `then` makes of it, by default results.
@@ -244,6 +246,8 @@ def execute(
     environment: what this session is run with; each of its rows names the session.
     source says where the images come from: a checkpoint's name, place and commit, or a folder.
     notices: what is known before; of the judge's cuts is found here.
+    releases: whether the judge lets go of its networks between its canaries and scoring, so that they hold no memory of
+    the device while the model is loaded and draws.
     Raises Refused when a canary is misjudged: then nothing is generated or scored.
     """
     engine = engine or LocalEngine(Settings())
@@ -263,6 +267,9 @@ def execute(
     said = [*notices, *of_canaries(canaries), *of_judge(evaluator, plan.prompts)]
     for notice in said:
         bar.note(notice.text)
+    if releases:
+        evaluator.release()
+        free_memory()
     manifest["notices"] = plain(said)
     store.write("manifest.json", manifest)
     begun, rows = time.monotonic(), store.recorded
