@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from star_bench.cards import Strict, did_you_mean, load_yaml, parse
 from star_bench.digests import Digest
@@ -101,6 +101,12 @@ class CanaryCard(Strict):
     metadata: dict[str, Any] = Field(default_factory=dict)
     low: float
     high: float
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> CanaryCard:
+        if self.low > self.high:
+            raise ValueError(f"no score lies between {self.low:g} and {self.high:g}")
+        return self
 
 
 class RelativeCanaryCard(Strict):

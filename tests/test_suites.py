@@ -36,6 +36,16 @@ def test_every_card_has_canaries(name: str) -> None:
     assert all(each.image.ndim == 3 for each in canaries)
 
 
+@pytest.mark.parametrize(
+    "canary", [{"low": 1, "high": 0}, {"above": "b", "by": 0}, {"above": "b", "by": -1}, {"low": 1}, {"above": "b"}]
+)
+def test_a_canary_that_no_judge_can_meet_or_fail_is_refused(canary: dict[str, object]) -> None:
+    data = load_yaml(suites.SUITES_FOLDER / "pickscore" / "card.yaml")
+    data["canaries"] = [{"image": "a.png", "prompt": "a", **canary}]
+    with pytest.raises(UsageError, match="canaries"):
+        parse(suites.SuiteCard, data, "card")
+
+
 def test_a_licence_that_is_corrected_leaves_the_runs_of_a_suite_where_they_are() -> None:
     data = load_yaml(suites.SUITES_FOLDER / "pickscore" / "card.yaml")
     data["prompts"] |= {"commercial": False, "licence_url": "https://elsewhere"}
