@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ def read_json(path: Path, remedy: str = "score the run again", *, finite: bool =
     """The value that a JSON file holds. Raises FileNotFoundError where there is none, else Refused, with the file."""
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_FILE + 1)
+            # Python takes from memory what is asked for, whatever is there.
+            content = file.read(min(os.fstat(file.fileno()).st_size or MAX_FILE, MAX_FILE) + 1)
         if len(content) > MAX_FILE:
             raise ValueError(f"it is larger than {MAX_FILE >> 20} MiB")
         return parse_json(content, finite=finite)

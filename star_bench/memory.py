@@ -7,7 +7,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from star_bench.errors import Incomplete
@@ -52,12 +53,19 @@ def numbers_in(files: Iterable[Path]) -> int:
     return total
 
 
-def does_not_fit(what: str, device: str, needed: float | None, remedy: str) -> Incomplete:
-    """What to raise where weights were too large for a device (exit 3). needed: bytes, None where that is not known."""
-    size = "" if needed is None else f": its weights alone take {needed / GB:.3g} GB"
-    free = _free(device)
-    there = "" if free is None else f" and {free / GB:.3g} GB are free"
-    return Incomplete(f"{what} does not fit into the memory of {device}{size}{there}", remedy)
+@contextmanager
+def fitting(what: str, device: str, remedy: str, needed: Callable[[], float] | None = None) -> Iterator[None]:
+    """Around the loading of weights. Raises Incomplete (exit 3), and not the library's error, where they are too large for
+    the device. needed: bytes, where they can be told."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        size = f": its weights alone take {needed() / GB:.3g} GB" if needed else ""
+        free = _free(device)
+        there = "" if free is None else f" and {free / GB:.3g} GB are free"
+        raise Incomplete(f"{what} does not fit into the memory of {device}{size}{there}", remedy) from None
 
 
 def _free(device: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from star_bench.evaluators.geneval.metadata import prompt_rows
 from star_bench.evaluators.geneval.official_results import read_results
 from star_bench.evaluators.geneval.prompts import counting_row, row
 from star_bench.evaluators.ocr.rescore import rescore
-from star_bench.json_files import read_config, read_object, read_objects
+from star_bench.json_files import read_config, read_json, read_object, read_objects
 from star_bench.prompt_files import lines_of
 
 ROWS: list[dict[str, Any]] = [{"a": 1, "b": ["x"]}, {"a": 2, "b": ["é\u2028\x85"]}, {"a": 3, "b": []}]
@@ -129,3 +130,15 @@ def test_only_a_models_library_may_write_infinities(tmp_path: Path) -> None:
             read_config(path)
     with pytest.raises(UsageError, match="is not there"):
         read_config(tmp_path / "none.json")
+
+
+def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
+    """Python takes as much as is asked for, and the bound of a file is 256 MiB."""
+    path = tmp_path / "small.json"
+    path.write_text("{}")
+    tracemalloc.start()
+    try:
+        assert read_json(path) == {}
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

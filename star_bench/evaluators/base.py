@@ -7,12 +7,10 @@ arrays (H, W, 3) that never passed through JPEG.
 from __future__ import annotations
 
 import math
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,10 @@ import numpy as np
 
 from star_bench import prompt_files
 from star_bench.errors import Refused, UsageError
-from star_bench.memory import does_not_fit, is_out_of_memory
+from star_bench.memory import fitting
 from star_bench.pictures import read_picture
 from star_bench.suites import CanaryCard, RelativeCanaryCard, SuiteCard
 
-OWN = "star_bench."
 Image = np.ndarray
 """(H, W, 3) uint8 RGB."""
 
@@ -204,11 +201,6 @@ class Evaluator(ABC):
         not known, and by default."""
         return None
 
-    def release(self) -> None:
-        """Lets go of the networks that it has loaded, so that they hold no memory; they are loaded again when it next
-        scores. By default those in cached properties, its own and of its parts."""
-        _release(self, set())
-
     def exports(self, judged: Iterable[Judged]) -> dict[str, str]:
         """File name -> text: results in the form that this benchmark's own tools write and read. By default none."""
         return {}
@@ -234,30 +226,6 @@ def _canary(i: int, card: CanaryCard | RelativeCanaryCard, folder: Path) -> Cana
         return Canary(name, image, prompt, card.by, math.inf, other)
     prompt = Prompt(f"canary-{i}", card.prompt, str(card.metadata.get("tag", "")), card.metadata)
     return Canary(name, image, prompt, card.low, card.high)
-
-
-def _release(part: Any, seen: set[int]) -> None:
-    if id(part) in seen:
-        return
-    seen.add(id(part))
-    if isinstance(part, dict | list | tuple):
-        for each in list(part.values() if isinstance(part, dict) else part):
-            _release(each, seen)
-    elif type(part).__module__.startswith(OWN) and hasattr(part, "__dict__"):
-        for name, value in list(vars(part).items()):
-            is_cached = isinstance(getattr(type(part), name, None), cached_property)
-            if is_cached and any(map(_is_network, value if isinstance(value, tuple) else (value,))):
-                delattr(part, name)
-            else:
-                _release(value, seen)
-
-
-def _is_network(value: Any) -> bool:
-    if "torch" not in sys.modules:
-        return False
-    from torch.nn import Module
-
-    return any(isinstance(each, Module) for each in (value, getattr(value, "model", None)))
 
 
 def one_per_line(card: SuiteCard) -> list[Prompt]:
@@ -286,17 +254,8 @@ def check_canaries(evaluator: Evaluator) -> int:
     """
     canaries = evaluator.canaries()
     asked = [(c.image, prompt) for c in canaries for prompt in (c.prompt, c.above) if prompt]
-    try:
+    with fitting(f"the judge of suite {evaluator.card.name!r}", evaluator.device, "free it of what else uses it"):
         scores = iter(evaluator.score([image for image, _ in asked], [prompt for _, prompt in asked]) if asked else [])
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise does_not_fit(
-                f"the judge of suite {evaluator.card.name!r}",
-                evaluator.device,
-                None,
-                "free the device of what else uses it",
-            ) from None
-        raise
     for canary in canaries:
         found = [next(scores) for prompt in (canary.prompt, canary.above) if prompt]
         failed = next((score for score in found if score.value is None), None)

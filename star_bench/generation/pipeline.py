@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +12,10 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusion3Pipeline
 from torch import nn
 
-from star_bench.errors import Incomplete, Refused, UsageError
+from star_bench.errors import Refused, UsageError
 from star_bench.generation.lora import add_lora
 from star_bench.json_files import read_config
-from star_bench.memory import BYTES, does_not_fit, is_out_of_memory, numbers_in
+from star_bench.memory import BYTES, fitting, numbers_in
 from star_bench.model_files import LocalCheckpoint
 from star_bench.model_parts import CENSOR, INDEX, UNUSED, check_folder, matters
 
@@ -32,29 +33,12 @@ def load(local: LocalCheckpoint, *, dtype: str, device: str) -> DiffusionPipelin
     if dtype not in DTYPES:
         raise UsageError(f"{dtype!r} is no precision", f"choose one of {', '.join(DTYPES)}")
     check_folder(local.folder)
-    try:
-        with warnings.catch_warnings():
-            # Newer diffusers would have it called dtype, which the oldest supported one doesn't know.
-            warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
-            pipe: Any = DiffusionPipeline.from_pretrained(
-                local.folder,
-                local_files_only=True,
-                use_safetensors=True,
-                torch_dtype={"vae": torch.float32, "default": DTYPES[dtype]},
-                **_without_censor(local.folder),
-            )
-    except Exception as error:  # diffusers raises nearly anything for configurations that it did not write
-        if is_out_of_memory(error):
-            raise _too_large(local.folder, dtype, "cpu") from None
-        raise Refused(f"{local.folder} can't be loaded ({_first_line(error)})", "fetch the model again") from error
-    if local.lora_path is not None:
-        add_lora(pipe, local.lora_path)
-    try:
+    with _fitting(local.folder, dtype, "cpu"):
+        pipe = _read(local.folder, dtype)
+    with _fitting(local.folder, dtype, device):
+        if local.lora_path is not None:
+            add_lora(pipe, local.lora_path)
         pipe.to(device)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise _too_large(local.folder, dtype, device) from None
-        raise
     pipe.set_progress_bar_config(disable=True)
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
@@ -62,11 +46,31 @@ def load(local: LocalCheckpoint, *, dtype: str, device: str) -> DiffusionPipelin
     return pipe
 
 
-def _too_large(folder: Path, dtype: str, device: str) -> Incomplete:
-    files = [path for path in folder.glob("*/*.safetensors") if matters(path.relative_to(folder).as_posix())]
-    half = "give --dtype bfloat16, which takes half of it, or " if dtype == "float32" else ""
-    remedy = f"{half}free the device of what else uses it, or choose a larger one"
-    return does_not_fit(f"the model in {folder}", device, numbers_in(files) * BYTES[dtype], remedy)
+def _read(folder: Path, dtype: str) -> Any:
+    """On the CPU."""
+    try:
+        with warnings.catch_warnings():
+            # Newer diffusers would have it called dtype, which the oldest supported one doesn't know.
+            warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
+            return DiffusionPipeline.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                torch_dtype={"vae": torch.float32, "default": DTYPES[dtype]},
+                **_without_censor(folder),
+            )
+    except Exception as error:  # diffusers raises nearly anything for configurations that it did not write
+        raise Refused(f"{folder} can't be loaded ({_first_line(error)})", "fetch the model again") from error
+
+
+def _fitting(folder: Path, dtype: str, device: str) -> AbstractContextManager[None]:
+    def needed() -> float:
+        files = [path for path in folder.glob("*/*.safetensors") if matters(path.relative_to(folder).as_posix())]
+        return numbers_in(files) * BYTES[dtype]
+
+    half = "choose half precision (--dtype or compute.precision), " if dtype == "float32" else ""
+    remedy = f"{half}free the device of what else uses it, or take a larger one"
+    return fitting(f"the model in {folder}", device, remedy, needed)
 
 
 def load_tokenizers(local: LocalCheckpoint) -> Any:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from star_bench.engines.base import Engine, MakeWorker, Settings
+from star_bench.engines.halving import OutOfMemory
 from star_bench.engines.local import LocalEngine
-from star_bench.engines.memory import OutOfMemory
 from star_bench.evaluators.base import Evaluator, Judged, Score, Status, check_canaries
 from star_bench.files import write_atomically
 from star_bench.memory import free_memory
@@ -222,6 +222,12 @@ def _judged(plan: Plan, store: RunStore) -> Iterator[Judged]:
         yield Judged(item.prompt, store.samples[item.key]["path"] or "", score)
 
 
+def _check_canaries_apart(evaluator: Evaluator) -> int:
+    found = check_canaries(type(evaluator)(evaluator.card, device=evaluator.device))
+    free_memory()
+    return found
+
+
 def execute(
     plan: Plan,
     batches: Batches,
@@ -236,7 +242,7 @@ def execute(
     engine: Engine | None = None,
     make_judge: Callable[[], Judge] | None = None,
     notices: Sequence[Notice] = (),
-    releases: bool = False,
+    apart: bool = False,
     then: Conclude = conclude,
 ) -> dict[str, Any]:
     """Generates and scores the batches, and says so in manifest.json. Returns what `then` makes of it, by default results.
@@ -246,8 +252,8 @@ def execute(
     environment: what this session is run with; each of its rows names the session.
     source says where the images come from: a checkpoint's name, place and commit, or a folder.
     notices: what is known before; of the judge's cuts is found here.
-    releases: whether the judge lets go of its networks between its canaries and scoring, so that they hold no memory of
-    the device while the model is loaded and draws.
+    apart: the canaries are judged by an evaluator of their own that is let go, so that the judge's networks hold no memory
+    of the device while the model is loaded and draws. They are loaded twice.
     Raises Refused when a canary is misjudged: then nothing is generated or scored.
     """
     engine = engine or LocalEngine(Settings())
@@ -263,13 +269,10 @@ def execute(
         "prompts.jsonl", ({"id": p.id, "text": p.text, "tag": p.tag, "metadata": p.metadata} for p in plan.prompts)
     )
     bar.note(f"{plan.metric.identity}")
-    canaries = check_canaries(evaluator)
+    canaries = _check_canaries_apart(evaluator) if apart else check_canaries(evaluator)
     said = [*notices, *of_canaries(canaries), *of_judge(evaluator, plan.prompts)]
     for notice in said:
         bar.note(notice.text)
-    if releases:
-        evaluator.release()
-        free_memory()
     manifest["notices"] = plain(said)
     store.write("manifest.json", manifest)
     begun, rows = time.monotonic(), store.recorded

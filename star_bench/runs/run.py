@@ -274,7 +274,7 @@ def run(
             engine=engine,
             make_judge=MakeJudge(plan.card, scoring_device, begin) if engine.remote else None,
             notices=notices,
-            releases=prepared.local is not None and prepared.evaluator.device != "cpu",
+            apart=prepared.local is not None and prepared.evaluator.device != "cpu",
             then=finish_shard if options.shard else conclude,
         )
         log.write("results", complete=results["complete"], counts=results["counts"])

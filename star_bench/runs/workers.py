@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from star_bench import plugins
-from star_bench.engines.memory import Halving, OutOfMemory
+from star_bench.engines.halving import Halving, OutOfMemory
 from star_bench.evaluators.base import Evaluator, Prompt, Score, Status, check_canaries
 from star_bench.model_files import LocalCheckpoint
 from star_bench.protocol import Protocol

@@ -294,5 +294,5 @@ def test_a_model_that_does_not_fit_is_told_with_what_it_takes(
         load(local(folder), dtype="float32", device="cpu")
     said = str(caught.value)
     assert f"does not fit into the memory of cpu: its weights alone take {4 * numbers / 1e9:.3g} GB and " in said
-    assert "GB are free: give --dtype bfloat16, which takes half of it" in said
+    assert "GB are free: choose half precision (--dtype or compute.precision), free the device" in said
     assert caught.value.exit_code == 3

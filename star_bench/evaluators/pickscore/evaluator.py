@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from star_bench.errors import StarBenchError
 from star_bench.evaluators.base import Cut, Evaluator, Image, Prompt, Score, Status, one_per_line
 from star_bench.evaluators.pickscore.backends import make_backend
+from star_bench.memory import is_out_of_memory
 from star_bench.suites import SuiteCard
 
 
@@ -37,7 +38,9 @@ class Preference(Evaluator):
                 cosine = self.backend.cosine(image, features[prompt.text])
             except StarBenchError:
                 raise
-            except Exception as error:  # noqa: BLE001 - an image that can't be judged has no score, and must not end the run
+            except Exception as error:  # an image that can't be judged has no score, and must not end the run
+                if is_out_of_memory(error):
+                    raise  # fewer at a time may fit
                 scores.append(
                     Score(
                         None,

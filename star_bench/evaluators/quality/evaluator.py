@@ -15,6 +15,7 @@ from star_bench.evaluators.quality.diversity import Diversity
 from star_bench.evaluators.quality.measure import Measure, Picture
 from star_bench.evaluators.quality.panel import PanelCard, build
 from star_bench.files import sha256_of
+from star_bench.memory import is_out_of_memory
 from star_bench.protocol import digest_of
 from star_bench.suites import SuiteCard
 from star_bench.weights import folder_digest
@@ -74,7 +75,9 @@ class Quality(Evaluator):
                     raise ValueError(f"the value is {numbers[name]}")
             except StarBenchError:
                 raise
-            except Exception as error:  # noqa: BLE001 - an image that can't be judged has no score, and must not end the run
+            except Exception as error:  # an image that can't be judged has no score, and must not end the run
+                if is_out_of_memory(error):
+                    raise  # fewer at a time may fit
                 return Score(None, Status.ERROR, {"error": f"{name}: {type(error).__name__}: {error}"[:500]})
         return Score(numbers[self.panel[0].about.name], detail={"measures": numbers, "features": features})
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from audit import heard
 
-from star_bench import suites
+from star_bench import plugins, suites
 from star_bench.errors import Incomplete, MissingWeights, Refused, UsageError
 from star_bench.evaluators.base import Prompt, Status, check_canaries
 from star_bench.evaluators.pickscore.backends import PICKSCORE
@@ -362,3 +362,21 @@ def test_a_judge_that_does_not_fit_is_told_as_one(monkeypatch):
         Incomplete, match=r"the judge of suite 'preference-miniature' does not fit into the memory of cpu"
     ):
         check_canaries(judge)
+
+
+@pytest.mark.parametrize("suite", ["preference-miniature", "quality-miniature"])
+def test_too_little_memory_for_pictures_is_the_runs_to_mend(suite, monkeypatch):
+    """It tries fewer at a time: a score that says error would be final."""
+    import torch
+
+    card = suites.load(suite)
+    judge = plugins.load(plugins.EVALUATORS, card.evaluator)(card)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.6 GiB")
+
+    check_canaries(judge)
+    monkeypatch.setattr(torch, "cosine_similarity", full)
+    monkeypatch.setattr(torch.nn.functional, "cosine_similarity", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        judge.score(IMAGES[:1], PROMPTS[:1])

@@ -1,4 +1,4 @@
-"""Where there is a device to share, the judge's networks leave it between the canaries and scoring."""
+"""Where there is a device to share, the judge's networks are not on it between the canaries and scoring."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Silent:
     def note(self, message: str) -> None: ...
 
 
-@pytest.mark.parametrize("releases", [True, False])
-def test_a_judge_holds_nothing_while_pictures_are_drawn(tmp_path: Path, releases: bool) -> None:
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_judge_holds_nothing_while_pictures_are_drawn(tmp_path: Path, apart: bool) -> None:
     options = Options(
         suite="preference-miniature", model="miniature", limit=2, samples=1, steps=2, device="cpu", runs=tmp_path
     )
@@ -55,7 +55,7 @@ def test_a_judge_holds_nothing_while_pictures_are_drawn(tmp_path: Path, releases
             bar=Silent(),
             batch_size=2,
             engine=engine,
-            releases=releases,
+            apart=apart,
         )
-    assert held == [not releases] * 2 and is_loaded()
+    assert held == [not apart] * 2 and is_loaded()
     assert results["complete"] and results["canaries"] == 2
