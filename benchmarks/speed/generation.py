@@ -38,6 +38,7 @@ from star_bench.progress import quiet_libraries
 from star_bench.protocol import Protocol
 from star_bench.runs.execute import generate
 from star_bench.runs.plan import Item
+from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, choose_device, prepare
 from star_bench.runs.store import RunStore
 from star_bench.runs.workers import generating
@@ -48,7 +49,6 @@ from star_bench.training.architecture import (
     architecture_of,
 )
 from star_bench.training.architecture import transformer_flops as flops_of
-from star_bench.training.trainer import Silent
 
 GOALS = {"plain loop / star-bench": 1.5, "utilisation": 0.45}
 """The project's, on a GPU."""

@@ -30,13 +30,14 @@ from benchmarks.speed.plain_loop import Manner, PlainLoop
 from benchmarks.speed.random_sd3 import RandomSD3
 from star_bench.files import to_json, write_atomically
 from star_bench.progress import quiet_libraries
+from star_bench.runs.progress import Silent
 from star_bench.runs.run import choose_device
 from star_bench.training import collect as collecting
 from star_bench.training import recipe as recipes
 from star_bench.training.architecture import SD35_MEDIUM_TRANSFORMER
 from star_bench.training.attention import AttentionCapture
 from star_bench.training.recipe import Recipe
-from star_bench.training.trainer import Silent, Trainer
+from star_bench.training.trainer import Trainer
 
 GOALS = {"STAR / uniform": {"cpu": 1.05, "cuda": 1.01}, "plain loop / STAR": {"cpu": 1.5, "cuda": 1.5}}
 """The project's: an epoch takes at most so many times the scalar one's time, and a plain loop at least so many times

@@ -61,6 +61,7 @@ def masks(
     from star_bench.progress import quiet_libraries
     from star_bench.protocol import digest_of
     from star_bench.suites import GenerationDefaults
+    from star_bench.training import blocks as blocks_of
     from star_bench.training import recipe as recipes
 
     prompt_files.use_folder(prompts_dir)
@@ -82,12 +83,12 @@ def masks(
         # No map depends on these three, which a training can't do without.
         rollout = parse(recipes.RolloutSettings, {"prompts": 1, "group_size": 2, "batch_size": 1, **said}, "--steps")
         read = {"blocks": blocks.split(",")} if blocks else {}
-        asked_of = recipes.with_attention({"kind": "star", **read}, name, base)
+        asked_of = blocks_of.with_attention({"kind": "star", **read}, name, base)
         allocation = parse(recipes.AllocationSettings, asked_of, "--blocks")
     count = rollouts or (chosen.masks if chosen else recipes.MaskSettings()).rollouts
     cards = [suites.load(each) for each in suite or [reward.suite for reward in (chosen.rewards if chosen else ())]]
     local = model_files.locate(checkpoints.resolve(name, base=base))  # what is missing is told before torch is loaded
-    recipes.check_blocks_in(local.folder, allocation.blocks, name)
+    blocks_of.check_blocks_in(local.folder, allocation.blocks, name)
 
     # From here on torch is needed.
     from star_bench.reporting.masks.write import write_masks
@@ -151,6 +152,7 @@ def run_masks(
     from star_bench.reporting.run_files import read_finished, run_folder
     from star_bench.reporting.write import folder_name, write_report
     from star_bench.runs.manifest import read_manifest
+    from star_bench.training import blocks as blocks_of
     from star_bench.training import recipe as recipes
 
     if recipe is None and change:
@@ -163,7 +165,7 @@ def run_masks(
     else:
         read = {"blocks": blocks.split(",")} if blocks else {}
         of_run = model or str(manifest.source.get("checkpoint"))
-        asked = recipes.with_attention({"kind": "star", **read}, of_run, manifest.source.get("base"))
+        asked = blocks_of.with_attention({"kind": "star", **read}, of_run, manifest.source.get("base"))
         allocation = parse(recipes.AllocationSettings, asked, "--blocks")
     wanted = set(list(finished.prompts)[:limit])
 

@@ -24,3 +24,11 @@ class NotesOnly:
 
     def note(self, message: str) -> None:
         self._shown.note(message)
+
+
+class Silent:
+    """Progress that nobody reads, such as that of processes beside the first, which speaks for all."""
+
+    def start(self, title: str, total: int, done: int) -> None: ...
+    def advance(self, count: int) -> None: ...
+    def note(self, message: str) -> None: ...

@@ -24,10 +24,11 @@ from star_bench.training.architecture import (
     lora_size,
     transformer_flops,
 )
+from star_bench.training.blocks import check_blocks
 from star_bench.training.evaluation import BATCH_SIZE as EVALUATION_BATCH
 from star_bench.training.policy import refuse_float16
 from star_bench.training.precision import choose_precision
-from star_bench.training.recipe import Recipe, check_blocks
+from star_bench.training.recipe import Recipe
 
 GB: Final = 1e9
 BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}

@@ -6,24 +6,21 @@ exactly where they differ. `--set section.key=value` wins over both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from star_bench import checkpoints
 from star_bench.cards import Strict, did_you_mean, load_yaml, parse, parse_yaml
 from star_bench.errors import UsageError
-from star_bench.json_files import read_config
 from star_bench.protocol import digest_of
+from star_bench.training.blocks import READS_ATTENTION, with_attention
 
 FOLDER = Path(__file__).parent / "recipes"
 
 AllocationKind = Literal["uniform", "all-ones", "star", "shuffled", "all-tokens", "time-averaged", "joint", "oracle"]
-READS_ATTENTION = frozenset({"star", "shuffled", "all-tokens", "time-averaged", "joint"})
-"""Kinds whose map is made of the model's attention."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Block = Annotated[int, Field(ge=0)]
@@ -322,35 +319,6 @@ def load(name: str, changes: Sequence[str] = ()) -> Recipe:
     if isinstance(allocation := data.get("allocation"), dict) and isinstance(model := data.get("model"), str):
         data["allocation"] = with_attention(allocation, model)
     return parse(Recipe, {"name": path.stem, **data}, str(path))
-
-
-def with_attention(allocation: dict[str, Any], model: str, base: str | None = None) -> dict[str, Any]:
-    """Settings of an allocation, and where its kind reads the model's attention those that the model's card says and they
-    leave open. An unknown model is told where it is looked for."""
-    if allocation.get("kind") not in READS_ATTENTION:
-        return allocation
-    try:
-        found = checkpoints.resolve(model, base=base).attention
-    except UsageError:
-        return allocation
-    return {**(found.model_dump() if found else {}), **allocation}
-
-
-def check_blocks(blocks: Iterable[int], count: int, model: str) -> None:
-    """Raises UsageError for a joint block that a model of so many does not have."""
-    if missing := [block for block in blocks if block not in range(count)]:
-        raise UsageError(
-            f"{model} has no block {missing[0]}", f"choose allocation.blocks (--blocks) from 0 to {count - 1}"
-        )
-
-
-def check_blocks_in(folder: Path, blocks: Iterable[int], model: str) -> None:
-    """`check_blocks` of a pipeline's folder, before its weights are loaded. One without SD3's transformer is refused where
-    it is loaded."""
-    config = folder / "transformer" / "config.json"
-    count = read_config(config).get("num_layers") if config.is_file() else None
-    if isinstance(count, int):
-        check_blocks(blocks, count, model)
 
 
 def _with_parents(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:

@@ -26,10 +26,10 @@ from star_bench.runs.progress import Progress
 from star_bench.runs.store import RowFile, locked
 from star_bench.training.allocation import KINDS, AllocationSettings, Evidence, allocate
 from star_bench.training.attention import AttentionCapture
+from star_bench.training.blocks import check_blocks
 from star_bench.training.collect import SHUFFLE
 from star_bench.training.masks import Loaded, load_protocol, settings_of
 from star_bench.training.recipe import AllocationSettings as AskedAllocation
-from star_bench.training.recipe import check_blocks
 from star_bench.training.rollout import Rollout, Schedule, roll_out, untrained
 from star_bench.training.sde import sigmas
 from star_bench.training.token_positions import TokenPositions

@@ -26,13 +26,14 @@ from star_bench.protocol import digest_of
 from star_bench.reporting.masks.write import write_masks
 from star_bench.runs.log import LoggedProgress, recording
 from star_bench.runs.notices import Notice, named
-from star_bench.runs.progress import Progress
+from star_bench.runs.progress import Progress, Silent
 from star_bench.runs.run import choose_device
 from star_bench.runs.store import locked
 from star_bench.runs.workers import make_evaluator
 from star_bench.training.actor import Actor
 from star_bench.training.advantage import group_advantages, varies
 from star_bench.training.allocation import AllocationSettings
+from star_bench.training.blocks import check_blocks_in
 from star_bench.training.card import make_card
 from star_bench.training.collect import Collection, Collector
 from star_bench.training.epoch_metrics import reward_metrics, update_metrics
@@ -43,20 +44,12 @@ from star_bench.training.masks import Shown, find_prompts, mask_sheets
 from star_bench.training.output import CARD, write_lora, write_pipeline
 from star_bench.training.policy import FullPolicy, LoraPolicy
 from star_bench.training.precision import with_precision
-from star_bench.training.recipe import Recipe, check_blocks_in
+from star_bench.training.recipe import Recipe
 from star_bench.training.record import Record, flat
 from star_bench.training.record import trackers as known_trackers
 from star_bench.training.rewards import Asked, MakeJudges, Rewards, judges_of
 from star_bench.training.rollout import Schedule, epoch_seed
 from star_bench.training.state import State
-
-
-class Silent:
-    """Progress of the processes beside the first, which speaks for all."""
-
-    def start(self, title: str, total: int, done: int) -> None: ...
-    def advance(self, count: int) -> None: ...
-    def note(self, message: str) -> None: ...
 
 
 class Trainer:

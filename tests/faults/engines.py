@@ -10,8 +10,8 @@ from random import Random
 from typing import Any
 
 from star_bench.engines.local import LocalEngine, run_local
+from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
-from star_bench.training.trainer import Silent
 
 ROOM = 12 << 20
 """Bytes: more than some pictures of the miniature need, and less than 32."""

@@ -23,7 +23,7 @@ from star_bench.pictures import encode_png
 from star_bench.protocol import Protocol
 from star_bench.runs.execute import execute
 from star_bench.runs.plan import Item, Plan, Subject
-from star_bench.runs.progress import Progress
+from star_bench.runs.progress import Progress, Silent
 from star_bench.runs.store import open_run
 from star_bench.suites import load
 
@@ -196,14 +196,6 @@ class Panel(Brightness):
 
 class Tagged(Brightness):
     aggregates = (Aggregate("overall", "mean of tag means", of_tags=True),)
-
-
-class Silent:
-    """Progress that nobody reads."""
-
-    def start(self, title: str, total: int, done: int) -> None: ...
-    def advance(self, count: int) -> None: ...
-    def note(self, message: str) -> None: ...
 
 
 PROTOCOL = Protocol(2, 14, 4.0, "", 8, 8, 16, 0, "float32", "cpu")

@@ -9,17 +9,10 @@ import pytest
 
 from star_bench.runs.execute import execute, generate
 from star_bench.runs.plan import Item
+from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare
 from star_bench.runs.store import open_run
 from star_bench.runs.workers import MakePictures
-
-
-class Silent:
-    def start(self, title: str, total: int, done: int) -> None: ...
-
-    def advance(self, count: int) -> None: ...
-
-    def note(self, message: str) -> None: ...
 
 
 @pytest.mark.parametrize("apart", [True, False])

@@ -11,16 +11,8 @@ from typing import Any
 import pytest
 
 from star_bench.runs.environment import LIBRARIES, environment, of_mixture, packages
+from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
-
-
-class Silent:
-    def start(self, title: str, total: int, done: int) -> None: ...
-
-    def advance(self, count: int) -> None: ...
-
-    def note(self, message: str) -> None: ...
-
 
 Again = Callable[[], tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]]
 

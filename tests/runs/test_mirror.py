@@ -18,8 +18,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.pictures import encode_png
 from star_bench.runs.mirror import Mirror, mirrored
+from star_bench.runs.progress import Silent
 from star_bench.runs.store import open_run
-from star_bench.training.trainer import Silent
 
 NAME = "runs/model/suite/0123456789abcdef"
 

@@ -13,19 +13,12 @@ from safetensors.numpy import save_file
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.geneval.evaluator import GenEval
 from star_bench.runs.nearest import nearest
+from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
 from star_bench.runs.store import open_run
 from star_bench.shipped import MINIATURE_FOLDER
 
 SUITE = "geneval-miniature"
-
-
-class Silent:
-    def start(self, title: str, total: int, done: int) -> None: ...
-
-    def advance(self, count: int) -> None: ...
-
-    def note(self, message: str) -> None: ...
 
 
 def pipeline(folder: Path, **scheduler: object) -> Path:

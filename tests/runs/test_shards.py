@@ -11,9 +11,9 @@ import pytest
 
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.runs.mirror import Mirror
+from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
 from star_bench.runs.shards import Shard, merge
-from star_bench.training.trainer import Silent
 
 SAME = {"prompts.jsonl", "samples.jsonl", "scores.jsonl", "values.jsonl", "results.json"}
 

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from star_bench.runs.progress import Silent
 from star_bench.training import recipe as recipes
 from star_bench.training.recipe import Recipe
-from star_bench.training.trainer import Silent, Trainer
+from star_bench.training.trainer import Trainer
 
 TINY = (
     "epochs=3",

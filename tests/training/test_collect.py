@@ -9,10 +9,11 @@ import pytest
 import torch
 from small_training import tiny
 
+from star_bench.runs.progress import Silent
 from star_bench.training.collect import Collection
 from star_bench.training.experience import batches
 from star_bench.training.rollout import epoch_seed
-from star_bench.training.trainer import Silent, Trainer
+from star_bench.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from small_training import metrics, tiny, train
 
 from star_bench import checkpoints, model_files
 from star_bench.errors import UsageError
+from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
 from star_bench.training.output import register
-from star_bench.training.trainer import Silent, Trainer
+from star_bench.training.trainer import Trainer
 
 ALL_WEIGHTS = ("lora=null", "optimiser.learning_rate=1e-4", "ema.every=1", "rollout.prompts=4")
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"

@@ -15,6 +15,7 @@ from star_bench.errors import UsageError
 from star_bench.shipped import MINIATURE_FOLDER
 from star_bench.training import recipe as recipes
 from star_bench.training.allocation import KINDS
+from star_bench.training.blocks import READS_ATTENTION, check_blocks, check_blocks_in
 from star_bench.training.dry_run import dry_run
 from star_bench.training.estimate import GB, estimate
 from star_bench.training.rollout import schedule_of
@@ -64,15 +65,15 @@ def test_every_control_is_switched_on_in_every_recipe_by_its_kind_alone(name: st
     recipe = recipes.load(name, [f"allocation.kind={kind}"])
     found = recipe.allocation
     assert found.kind == kind
-    if kind in recipes.READS_ATTENTION:
+    if kind in READS_ATTENTION:
         assert (found.blocks, found.tokens, found.smoothing) == READ[recipe.model]
-        recipes.check_blocks(found.blocks, 24 if recipe.model == "sd3.5-medium" else 5, recipe.model)
+        check_blocks(found.blocks, 24 if recipe.model == "sd3.5-medium" else 5, recipe.model)
     else:
         assert found.blocks == ()
 
 
 def test_the_kinds_that_read_attention_are_those_whose_maps_are_made_of_it() -> None:
-    assert {name for name, kind in KINDS.items() if kind.needs_attention} == recipes.READS_ATTENTION
+    assert {name for name, kind in KINDS.items() if kind.needs_attention} == READS_ATTENTION
     assert set(KINDS) == set(get_args(recipes.AllocationKind))
 
 
@@ -81,13 +82,15 @@ def test_what_a_recipe_says_goes_before_the_model(tmp_path: Path) -> None:
     assert (found.blocks, found.tokens, found.smoothing) == ((1,), "clip", 0.5)
     with pytest.raises(UsageError, match="nothing says in which blocks the model's attention marks objects"):
         recipes.load("star-geneval-mini", ["model=someone/sd3-of-theirs"])
+    with pytest.raises(UsageError, match="no checkpoint named 'minature': did you mean 'miniature'"):
+        recipes.load("star-geneval-mini", ["model=minature"])
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / "star-bench.yaml").write_text("attention: {blocks: [2, 3]}")
     found = recipes.load("star-geneval-mini", [f"model={folder}"]).allocation
     assert (found.blocks, found.tokens, found.smoothing) == ((2, 3), "both", 1.0)
     with pytest.raises(UsageError, match=r"miniature has no block 5: choose allocation\.blocks .* from 0 to 4"):
-        recipes.check_blocks_in(MINIATURE_FOLDER / "pipeline", [0, 5], "miniature")
+        check_blocks_in(MINIATURE_FOLDER / "pipeline", [0, 5], "miniature")
 
 
 @pytest.mark.parametrize(

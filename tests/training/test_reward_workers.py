@@ -12,7 +12,8 @@ from small_training import metrics, tiny
 
 from star_bench.engines.base import Settings, Workers
 from star_bench.errors import UsageError
-from star_bench.training.trainer import Silent, Trainer
+from star_bench.runs.progress import Silent
+from star_bench.training.trainer import Trainer
 
 pytest.importorskip("ray")
 

@@ -17,9 +17,10 @@ from small_training import TINY, metrics, tiny, train
 from star_bench import checkpoints, model_files
 from star_bench.errors import Locked, MissingWeights, Refused, UsageError
 from star_bench.generation.pipeline import load
+from star_bench.runs.progress import Silent
 from star_bench.runs.store import locked
 from star_bench.training.guards import Diverged
-from star_bench.training.trainer import Silent, Trainer
+from star_bench.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 

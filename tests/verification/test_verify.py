@@ -22,6 +22,7 @@ from star_bench.protocol import digest_of
 from star_bench.runs.bundle import pack
 from star_bench.runs.manifest import PLANNED
 from star_bench.runs.plan import Plan, Subject, select
+from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, make_evaluator, prepare
 from star_bench.runs.run import run as run_suite
 from star_bench.runs.store import RunStore
@@ -32,14 +33,6 @@ from star_bench.verification.verify import Verdict, Verification, verify
 
 SUITE = "preference-miniature"
 PROMPTS = 5
-
-
-class Silent:
-    """Progress that nobody reads."""
-
-    def start(self, title: str, total: int, done: int) -> None: ...
-    def advance(self, count: int) -> None: ...
-    def note(self, message: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
