@@ -245,7 +245,7 @@ def _rewritten(texts: dict[str, str], of: int) -> list[Notice]:
     ids = tuple(sorted(texts))
     text = (
         f"PROMPTS REWRITTEN: the pictures of {len(ids)} of {of} prompts were made with another text than the suite's "
-        f"({named(ids)}; the first: {texts[ids[0]]!r}), and are judged by what its metadata ask for"
+        f"({named(ids)}; the first: {texts[ids[0]]!r}), and are judged by what their metadata ask for"
     )
     return [Notice("prompts_rewritten", text, ids)]
 

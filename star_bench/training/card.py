@@ -33,7 +33,7 @@ def make_card(
     device: str,
 ) -> dict[str, Any]:
     """Plain data. rows: the lines of metrics.jsonl. failed: rollouts without a reward, in all epochs. untaught: epochs
-    without an update. notices: for its readers. sessions: from which epoch on, with which
+    without an update. notices: for its readers. sessions: from which epoch on, on which machine, with which
     settings of those that may change."""
     evaluated = [row for row in rows if any(key.startswith("eval/") for key in row)]
     sources = [

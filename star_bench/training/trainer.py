@@ -24,6 +24,7 @@ from star_bench.errors import Incomplete, UsageError
 from star_bench.files import to_json, write_atomically
 from star_bench.protocol import digest_of
 from star_bench.reporting.masks.write import write_masks
+from star_bench.runs.environment import environment, packages
 from star_bench.runs.log import LoggedProgress, recording
 from star_bench.runs.notices import Notice, named
 from star_bench.runs.progress import Progress, Silent
@@ -144,7 +145,7 @@ class Trainer:
         self.untaught = 0
         """Epochs without an update."""
         self.sessions: list[dict[str, Any]] = []
-        """From which epoch on, with which settings of those that may change."""
+        """From which epoch on, with which settings of those that may change, and what was installed."""
 
     def _shown(self) -> list[Shown]:
         """The fixed prompts whose maps are drawn; none where there is no map to draw."""
@@ -269,7 +270,8 @@ class Trainer:
             self.history = list(state.numbers["rewards"])
             self.bar.note(f"going on after epoch {self.epoch}")
         if self.epoch < self.recipe.epochs:
-            self.sessions.append({"from_epoch": self.epoch + 1, **self.recipe.costs()})
+            made_with = {**environment(self.actor.device), "packages": packages()}
+            self.sessions.append({"from_epoch": self.epoch + 1, **self.recipe.costs(), "environment": made_with})
         self.accelerator.wait_for_everyone()  # all have read before one writes
         if self.is_main:
             self.record.begin(state)

@@ -17,6 +17,7 @@ from small_training import TINY, metrics, tiny, train
 from star_bench import checkpoints, model_files
 from star_bench.errors import Locked, MissingWeights, Refused, UsageError
 from star_bench.generation.pipeline import load
+from star_bench.runs.environment import environment, packages
 from star_bench.runs.progress import Silent
 from star_bench.runs.store import locked
 from star_bench.training.guards import Diverged
@@ -131,6 +132,8 @@ def test_what_differs_is_named_and_what_only_costs_is_recorded(undisturbed: Path
     said = [(one["from_epoch"], one["rollout.batch_size"]) for one in card["sessions"]]
     assert said == [(1, 3), (2, 4)]
     assert [one["compute"]["gradient_checkpointing"] for one in card["sessions"]] == [False, True]
+    here = {**environment("cpu"), "packages": packages()}
+    assert [one["environment"] for one in card["sessions"]] == [here, here]
 
 
 def test_fewer_epochs_than_are_done_are_refused_and_nothing_is_lost(undisturbed: Path) -> None:

@@ -33,7 +33,7 @@ from star_bench.evaluators.geneval.metadata import parse as parse_row
 from star_bench.evaluators.geneval.official_results import ResultRow, to_line
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, COLORS, OFFICIAL, Vocabulary, generate, official
 from star_bench.evaluators.geneval.verdict import DetectedObject, Found, judge, judge_strictly, needs_color
-from star_bench.json_files import read_json
+from star_bench.json_files import read_config
 from star_bench.weights import WeightsReference, folder_digest
 
 if TYPE_CHECKING:
@@ -293,9 +293,9 @@ def _class_names(folder: Path) -> Sequence[str]:
     """What the detector's weights call their classes. COCO's 80 have GenEval's names, which differ in three."""
     path = folder / "config.json"
     try:
-        labels = read_json(path, "give the suite's prompts.options 'classes'")["id2label"]
+        labels = read_config(path)["id2label"]
         names = [str(labels[str(i)]) for i in range(len(labels))]
-    except (OSError, LookupError, TypeError) as error:
+    except (LookupError, TypeError) as error:
         raise Refused(f"{path} names no classes ({error})", "give the suite's prompts.options 'classes'") from None
     return COCO_CLASSES if len(names) == len(COCO_CLASSES) else names
 
