@@ -39,13 +39,14 @@ class Rescored:
         """
         expected = {_asked(metadata, metadata["tag"]): metadata["prompt"] for metadata in official()}
         asked = [_asked(row.metadata, row.tag) for row in self.rows]
-        is_official = expected.keys() >= set(asked)
+        seen = set(asked)
+        is_official = expected.keys() >= seen
         # Of a set of one's own, two texts may ask for the same.
         keys = [(scene, "" if is_official else row.prompt) for scene, row in zip(asked, self.rows, strict=True)]
         tags = _grouped((row.tag, row.correct) for row in self.rows)
         prompts = _grouped((key, row.correct) for key, row in zip(keys, self.rows, strict=True))
         counts = [len(images) for images in prompts.values()]
-        missing = [text for scene, text in expected.items() if scene not in asked] if is_official else None
+        missing = [text for scene, text in expected.items() if scene not in seen] if is_official else None
         files = Counter(row.filename for row in self.rows)
         repeated = [name for name, times in files.items() if times > 1]
         whole = not missing and min(counts) == max(counts) and not repeated
