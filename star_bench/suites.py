@@ -117,6 +117,8 @@ class RelativeCanaryCard(Strict):
     prompt: str
     above: str
     by: float = Field(gt=0)
+    measure: str | None = None
+    """The name of the aggregate that must say so; None: the first, the score itself."""
 
 
 class SuiteCard(Strict):

@@ -98,6 +98,8 @@ class Canary:
     low: float
     high: float
     above: Prompt | None = None
+    measure: str | None = None
+    """The aggregate whose value is looked at; None: the score's."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ def _canary(i: int, card: CanaryCard | RelativeCanaryCard, folder: Path) -> Cana
     name, image = card.image, read_picture(folder / card.image)
     if isinstance(card, RelativeCanaryCard):
         prompt, other = Prompt(f"canary-{i}", card.prompt), Prompt(f"canary-{i}-above", card.above)
-        return Canary(name, image, prompt, card.by, math.inf, other)
+        return Canary(name, image, prompt, card.by, math.inf, other, card.measure)
     prompt = Prompt(f"canary-{i}", card.prompt, str(card.metadata.get("tag", "")), card.metadata)
     return Canary(name, image, prompt, card.low, card.high)
 
@@ -250,24 +252,26 @@ def one_per_training_line(card: SuiteCard) -> list[tuple[int, Prompt]]:
 def check_canaries(evaluator: Evaluator) -> int:
     """Judges the canaries; returns how many there were.
 
-    Raises Refused at the first wrong judgement, and Incomplete for a judge that does not fit into memory.
+    Raises Refused at the first wrong judgement, UsageError for a canary's measure that says nothing of single pictures,
+    and Incomplete for a judge that does not fit into memory.
     """
     canaries = evaluator.canaries()
+    values = [_measured(evaluator, canary) for canary in canaries]
     asked = [(c.image, prompt) for c in canaries for prompt in (c.prompt, c.above) if prompt]
     with fitting(f"the judge of suite {evaluator.card.name!r}", evaluator.device, "free it of what else uses it"):
         scores = iter(evaluator.score([image for image, _ in asked], [prompt for _, prompt in asked]) if asked else [])
-    for canary in canaries:
+    for canary, value_of in zip(canaries, values, strict=True):
         found = [next(scores) for prompt in (canary.prompt, canary.above) if prompt]
         failed = next((score for score in found if score.value is None), None)
         if failed:
             got = f"{failed.status} ({failed.detail.get('error')})"
         else:
-            got = f"{(value := _difference(found)):.4g}"
+            got = f"{(value := _difference([value_of(score) for score in found])):.4g}"
             if canary.low <= value <= canary.high:
                 continue
         more = f"{canary.low:g} more for {canary.prompt.text!r} than for {canary.above.text!r}" if canary.above else ""
         raise Refused(
-            f"canary {canary.name!r} of {evaluator.metric.identity} must score "
+            f"canary {canary.name!r} of {canary.measure or evaluator.metric.identity} must score "
             f"{more or f'{canary.low:g} to {canary.high:g}'} and got {got}, so the judge on this machine can't be trusted "
             "and nothing was scored",
             "run 'star-bench doctor' and reinstall the versions in constraints.txt",
@@ -275,7 +279,20 @@ def check_canaries(evaluator: Evaluator) -> int:
     return len(canaries)
 
 
-def _difference(scores: Sequence[Score]) -> float:
-    """Of the first score and, where there is one, the second."""
-    first, *rest = (_value(score) for score in scores)
+def _measured(evaluator: Evaluator, canary: Canary) -> Callable[[Score], float]:
+    if canary.measure is None:
+        return _value
+    known = {each.name: each for each in evaluator.aggregates if each.of_prompt is None}
+    if canary.measure not in known:
+        raise UsageError(
+            f"suite {evaluator.card.name}: canary {canary.name!r} names the measure {canary.measure!r}, which says nothing "
+            "of single pictures",
+            f"name one of: {', '.join(known)}",
+        )
+    return known[canary.measure].value
+
+
+def _difference(values: Sequence[float]) -> float:
+    """Of the first value and, where there is one, the second."""
+    first, *rest = values
     return first - sum(rest)

@@ -35,6 +35,20 @@ def check_model(*, broken: int) -> None:
         )
 
 
+def fell(settings: GuardSettings, rewards: Sequence[float]) -> str | None:
+    """Of a training too short for `check_epoch` to look at its rewards: what is to be said where the last epoch's lies
+    below the share of the best one's that the guard asks for; else None."""
+    if len(rewards) >= 2 * settings.window or not rewards:
+        return None
+    best, last = max(rewards), rewards[-1]
+    if last >= settings.reward_share * best:
+        return None
+    return (
+        f"REWARD FELL: the mean reward of the last epoch is {last:.4f}, less than {settings.reward_share:g} of the best "
+        f"epoch's {best:.4f}; guards.window stops a training only from {2 * settings.window} epochs on"
+    )
+
+
 def check_epoch(settings: GuardSettings, *, kl: float, rewards: Sequence[float]) -> None:
     """rewards: the mean reward of every epoch so far. Raises Diverged."""
     if kl > settings.kl:

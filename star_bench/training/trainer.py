@@ -39,7 +39,7 @@ from star_bench.training.card import make_card
 from star_bench.training.collect import Collection, Collector
 from star_bench.training.epoch_metrics import reward_metrics, update_metrics
 from star_bench.training.evaluation import Evaluation
-from star_bench.training.guards import check_epoch, check_model
+from star_bench.training.guards import check_epoch, check_model, fell
 from star_bench.training.learner import Learner
 from star_bench.training.masks import Shown, find_prompts, mask_sheets
 from star_bench.training.output import CARD, write_lora, write_pipeline
@@ -344,6 +344,8 @@ class Trainer:
         if self.untaught:
             said = f"NOTHING LEARNED: nothing was learned in {self.untaught} of {self.recipe.epochs} epochs"
             out.append(Notice("nothing_learned", said))
+        if fall := fell(self.recipe.guards, self.history):
+            out.append(Notice("reward_fell", fall))
         if self.without_core:
             ids = tuple(prompt.id for prompt in self.without_core)
             said = (

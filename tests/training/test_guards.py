@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from star_bench.training.guards import Diverged, check_epoch, check_update
+from star_bench.training.guards import Diverged, check_epoch, check_update, fell
 from star_bench.training.recipe import GuardSettings
 
 SETTINGS = GuardSettings(log_ratio=2.0, kl=10.0, reward_share=0.5, window=3)
@@ -44,3 +44,13 @@ def test_collapsed_reward_names_both_means() -> None:
 
 def test_a_short_dip_is_no_collapse() -> None:
     check_epoch(SETTINGS, kl=0.0, rewards=[0.6, 0.6, 0.6, 0.6, 0.6, 0.1])
+
+
+def test_a_fall_in_a_training_too_short_for_the_guard_is_said() -> None:
+    """The guard compares two windows, here 6 epochs; before that a reader is told both numbers."""
+    said = fell(SETTINGS, [0.6, 0.5, 0.0])
+    assert said is not None and said.startswith("REWARD FELL")
+    assert "0.0000" in said and "0.6000" in said and "from 6 epochs on" in said
+    assert fell(SETTINGS, []) is None
+    assert fell(SETTINGS, [0.6, 0.5, 0.3]) is None, "exactly the share"
+    assert fell(SETTINGS, [0.6, 0.6, 0.6, 0.6, 0.6, 0.0]) is None, "the guard's from here on"

@@ -175,6 +175,14 @@ def test_divergence_stops_with_the_last_good_state_kept(tmp_path: Path) -> None:
     assert all(torch.equal(state[name], kept[name]) for name in state)
 
 
+def test_a_reward_that_fell_in_a_short_training_is_noticed(tmp_path: Path) -> None:
+    trainer = Trainer(tiny(), tmp_path, device="cpu", bar=Silent())
+    trainer.history = [0.6, 0.2]
+    assert [notice.kind for notice in trainer.notices()] == ["reward_fell"]
+    trainer.history = [0.2, 0.6]
+    assert trainer.notices() == []
+
+
 @pytest.mark.parametrize(
     "changes", [(), ("rollout.variant=cps", "objective.kl=0.1"), ("objective.guard=true",)], ids=" ".join
 )

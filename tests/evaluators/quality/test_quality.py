@@ -211,7 +211,38 @@ def test_all_weights_are_looked_for_before_any_is_read(judges: dict[str, Any], h
 
 
 def test_the_shipped_canaries_are_judged_right() -> None:
-    assert check_canaries(Quality(suites.load("quality-miniature"))) == 2
+    assert check_canaries(Quality(suites.load("quality-miniature"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("measure", "by", "error", "sentence"),
+    [
+        ("Miniature CLIPScore", 60, None, ""),
+        ("Miniature CLIPScore", 80, Refused, "of Miniature CLIPScore must score 80 more for 'a photo of a red car'"),
+        # The same picture has the same sharpness whatever its prompt.
+        ("Sharpness", 0.001, Refused, "of Sharpness must score 0.001 more .* and got 0, so the judge"),
+        ("Diversity", 1, UsageError, "names the measure 'Diversity', which says nothing of single pictures"),
+        ("HPSv2.1", 1, UsageError, "names the measure 'HPSv2.1'"),
+    ],
+)
+def test_a_canary_may_look_at_any_measure(measure: str, by: float, error: Any, sentence: str) -> None:
+    """Each measure of a panel has weights of its own, which can be wrong while the first one's are right. Measured:
+    68.5 more of CLIPScore for the right caption."""
+    card = suites.load("quality-miniature")
+    what = {"prompt": "a photo of a red car", "above": "a photo of a blue chair", "by": by, "measure": measure}
+    canary = suites.RelativeCanaryCard(image="../preference-miniature/canary-red-car.png", **what)
+    judge = Quality(card.model_copy(update={"canaries": [canary]}))
+    if error is None:
+        assert check_canaries(judge) == 1
+    else:
+        with pytest.raises(error, match=sentence):
+            check_canaries(judge)
+
+
+def test_every_measure_with_weights_of_its_own_has_a_canary() -> None:
+    """Sharpness and contrast have none, and diversity and the aesthetic head read CLIPScore's CLIP."""
+    of = {getattr(canary, "measure", None) for canary in suites.load("quality").canaries}
+    assert of == {None, "HPSv2.1", "ImageReward"}
 
 
 def test_shipped_panels_are_about_what_is_said_of_them() -> None:
