@@ -16,7 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from star_bench.shipped import MINIATURE_FOLDER
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "action.yml").is_file():

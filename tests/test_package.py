@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import star_bench
-from star_bench.shipped import MINIATURE_FOLDER, PACKAGE
+from star_bench.catalogue.shipped import MINIATURE_FOLDER, PACKAGE
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -62,10 +62,6 @@ def test_help_loads_nothing_slow(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("what", ["models", "suites", "recipes", "runs"])
 def test_listing_loads_no_torch(what: str) -> None:
     assert not imported_by(command("ls", what, "--json")) & NEEDS_TORCH
-
-
-def test_looking_for_leakage_loads_no_torch() -> None:
-    assert not imported_by(command("prompts", "leakage", "geneval-miniature", "--json")) & NEEDS_TORCH
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from benchmarks.scale.cost import GPUS, Cost, Gpu, all_costs, checks, decode_flo
 from benchmarks.scale.synthetic import SUITE, world, write_run
 from benchmarks.speed.growth import environment
 from benchmarks.speed.measuring import in_rounds, table
-from star_bench.files import to_json, write_atomically
+from star_bench.files.atomic import to_json, write_atomically
 
 GOAL = 2.0  # seconds, the project's
 HERE = Path(__file__).parent

@@ -14,12 +14,12 @@ import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from star_bench import checkpoints, suites
+from star_bench.catalogue import checkpoints, suites
+from star_bench.catalogue.suites import GenerationDefaults
 from star_bench.errors import MissingWeights
 from star_bench.runs.plan import merge_protocol
 from star_bench.runs.run import suite_defaults
 from star_bench.runs.workers import make_evaluator
-from star_bench.suites import GenerationDefaults
 from star_bench.training import recipe as recipes
 from star_bench.training.architecture import (
     CLIP_TOKENS,

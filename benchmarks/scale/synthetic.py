@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from star_bench import suites
+from star_bench.catalogue import suites
+from star_bench.catalogue.licences import Licensed
+from star_bench.catalogue.protocol import Protocol
 from star_bench.evaluators.base import Evaluator, Prompt
-from star_bench.files import to_json
-from star_bench.licences import Licensed
-from star_bench.protocol import Protocol
+from star_bench.files.atomic import to_json
 from star_bench.runs import summary
 from star_bench.runs.environment import environment
 from star_bench.runs.plan import Plan, Subject

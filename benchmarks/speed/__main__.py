@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.speed.growth import environment
 from benchmarks.speed.measuring import table
-from star_bench.files import write_atomically
+from star_bench.files.atomic import write_atomically
 from star_bench.runs.run import choose_device
 
 PARTS = ("geneval", "generation", "growth", "training")

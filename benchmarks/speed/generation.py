@@ -27,15 +27,16 @@ from torch import nn
 from benchmarks.speed.measuring import in_rounds, interval, seconds, setting, table
 from benchmarks.speed.random_sd3 import SHIFT, T5_TOKENS
 from benchmarks.speed.training import TINY_TRANSFORMER
-from star_bench import checkpoints, model_files
-from star_bench.engines.base import Settings
-from star_bench.engines.local import LocalEngine
-from star_bench.files import to_json, write_atomically
+from star_bench.assets import model_files
+from star_bench.catalogue import checkpoints
+from star_bench.catalogue.protocol import Protocol
+from star_bench.files.atomic import to_json, write_atomically
 from star_bench.generation.noise import latent_noise
 from star_bench.generation.pipeline import load
+from star_bench.generation.quiet import quiet_libraries
 from star_bench.generation.sampler import Embedding, Sampler, to_uint8
-from star_bench.progress import quiet_libraries
-from star_bench.protocol import Protocol
+from star_bench.runs.engines.base import Settings
+from star_bench.runs.engines.local import LocalEngine
 from star_bench.runs.execute import generate
 from star_bench.runs.plan import Item
 from star_bench.runs.progress import Silent

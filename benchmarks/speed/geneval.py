@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.parity.detectors import pictures, write_random
 from benchmarks.speed.measuring import now, seconds, setting, spread, table
-from star_bench import suites
+from star_bench.catalogue import suites
 from star_bench.evaluators.base import Prompt, Score
 from star_bench.evaluators.geneval.color import crop
 from star_bench.evaluators.geneval.detection.architecture import OFFICIAL
@@ -38,7 +38,7 @@ from star_bench.evaluators.geneval.install import install_color_judge
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, TAGS
 from star_bench.evaluators.geneval.published import COLOR_FILE, COLOR_MODEL
 from star_bench.evaluators.geneval.verdict import DetectedObject, judge
-from star_bench.files import to_json, write_atomically
+from star_bench.files.atomic import to_json, write_atomically
 from star_bench.miniature.scenes import LARGE, SMALL, random_row, random_scene
 from star_bench.runs.run import choose_device
 

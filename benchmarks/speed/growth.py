@@ -24,8 +24,8 @@ from typing import Any
 
 from benchmarks.speed.generation import random_sampler
 from benchmarks.speed.measuring import in_rounds, seconds, setting, spread, table
-from star_bench import checkpoints
-from star_bench.files import to_json, write_atomically
+from star_bench.catalogue import checkpoints
+from star_bench.files.atomic import to_json, write_atomically
 from star_bench.training.architecture import CLIP_TOKENS, architecture_of, transformer_flops
 
 LIBRARIES = ("torch", "diffusers", "transformers")

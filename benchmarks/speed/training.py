@@ -28,8 +28,8 @@ import torch
 from benchmarks.speed.measuring import in_rounds, interval, now, one_thread, setting, table
 from benchmarks.speed.plain_loop import Manner, PlainLoop
 from benchmarks.speed.random_sd3 import RandomSD3
-from star_bench.files import to_json, write_atomically
-from star_bench.progress import quiet_libraries
+from star_bench.files.atomic import to_json, write_atomically
+from star_bench.generation.quiet import quiet_libraries
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import choose_device
 from star_bench.training import collect as collecting

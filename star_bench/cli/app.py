@@ -51,7 +51,7 @@ def in_words(error: Any) -> str:
     """A usage error of click's in a sentence without a full stop. typer reads values with pydantic."""
     cause = error.__cause__
     if hasattr(cause, "errors") and getattr(error, "param", None) is not None:
-        from star_bench.cards import wrong
+        from star_bench.catalogue.cards import wrong
 
         return f"{_name(error.param)}: {wrong(cause)[1].removesuffix('.')}"
     return str(error.format_message()).removesuffix(".")

@@ -27,7 +27,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Differences with intervals and p-values, suite by suite and tag by tag, and the pictures that flipped."""
-    from star_bench.reporting.comparison.runs import compare_paths
+    from star_bench.analysis.runs import compare_paths
     from star_bench.reporting.comparison.tables import as_data, print_comparisons
     from star_bench.reporting.comparison.write import folder_name, write_comparison
 

@@ -56,7 +56,7 @@ def export(
     ] = None,
 ) -> None:
     """Write finished runs as a LaTeX table or as Parquet, or one for a model card, for Every Eval Ever, as a bundle."""
-    from star_bench.reporting.run_files import read_results, read_run, run_folder
+    from star_bench.runs.finished import read_results, read_run, run_folder
     from star_bench.runs.manifest import read_manifest
 
     for other, options in OF_FORM.items():
@@ -87,7 +87,7 @@ def export(
 
         text = model_card(results)
     else:
-        from star_bench.cards import did_you_mean
+        from star_bench.catalogue.cards import did_you_mean
         from star_bench.reporting.export.every_eval_ever import Evaluated, Relationship, every_eval_ever_json
 
         organisation, relationship = _needed(form, **{"--organisation": organisation, "--relationship": relationship})
@@ -110,7 +110,7 @@ def _write_text(text: str, out: Path | None) -> None:
     if out is None:
         typer.echo(text, nl=False)
         return
-    from star_bench.files import write_atomically
+    from star_bench.files.atomic import write_atomically
 
     write_atomically(out, text.encode("utf-8", "replace"))
     typer.echo(f"written: {out}", err=True)
@@ -118,7 +118,7 @@ def _write_text(text: str, out: Path | None) -> None:
 
 def _write_parquet(folders: list[Path], out: Path | None) -> None:
     from star_bench.reporting.export.parquet import write_parquet
-    from star_bench.reporting.run_files import read_run
+    from star_bench.runs.finished import read_run
 
     if out is None:
         raise UsageError("Parquet is no text for a terminal", "give --out FILE.parquet")
@@ -127,8 +127,8 @@ def _write_parquet(folders: list[Path], out: Path | None) -> None:
 
 
 def _write_bundle(folder: Path, out: Path | None) -> None:
-    from star_bench.reporting.run_files import read_run
     from star_bench.runs.bundle import pack
+    from star_bench.runs.finished import read_run
 
     if out is None:
         raise UsageError("a bundle is a zip file and no text for a terminal", "give --out FILE.zip")
@@ -155,9 +155,10 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check a bundle: its digests, its summary by its scores, and its scores by its pictures."""
-    from star_bench import prompt_files
-    from star_bench.cache import cache_folder
-    from star_bench.progress import RichProgress, quiet_libraries
+    from star_bench.assets import prompt_files
+    from star_bench.assets.cache import cache_folder
+    from star_bench.cli.progress import RichProgress
+    from star_bench.generation.quiet import quiet_libraries
     from star_bench.verification.verify import Verdict
     from star_bench.verification.verify import verify as check
 

@@ -37,12 +37,12 @@ def gate(
     """Exit 0: passed. 1: failed. 3: incomplete, and no pass. See docs/gate.md for what each rule shows."""
     from rich.console import Console
 
-    from star_bench.files import write_atomically
-    from star_bench.reporting import gate as gates
+    from star_bench.analysis import gate as gates
+    from star_bench.analysis.published import published_for
+    from star_bench.files.atomic import write_atomically
     from star_bench.reporting.gate_report import junit as as_junit
     from star_bench.reporting.gate_report import markdown, print_gate
-    from star_bench.reporting.published import published_for
-    from star_bench.reporting.run_files import read_finished
+    from star_bench.runs.finished import read_finished
 
     mine = read_finished(run)
     kind, _, which = baseline.partition(":")

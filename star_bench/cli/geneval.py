@@ -18,7 +18,8 @@ app = App(help="GenEval's official files and its detector.", no_args_is_help=Tru
 def prompts(out: Annotated[Path, typer.Argument(help="The folder to write to.")], as_json: Json = False) -> None:
     """Write evaluation_metadata.jsonl and generation_prompts.txt, byte for byte the official ones."""
     from star_bench.evaluators.geneval.prompts import official, official_files
-    from star_bench.files import sha256_of, write_atomically
+    from star_bench.files.atomic import write_atomically
+    from star_bench.files.digests import sha256_of
 
     files = official_files(official())
     for name, text in files.items():
@@ -34,7 +35,7 @@ def convert(
 ) -> None:
     """Convert mmdet's Mask2Former to safetensors. Any tensor that does not fit exactly is an error."""
     from star_bench.evaluators.geneval.detection.convert import convert as convert_checkpoint
-    from star_bench.progress import quiet_libraries
+    from star_bench.generation.quiet import quiet_libraries
 
     quiet_libraries()
     provenance = convert_checkpoint(source, out)
@@ -52,10 +53,11 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Put GenEval's official judges in place: fetched from their pinned addresses, or from files that you have."""
-    from star_bench.cards import did_you_mean
+    from star_bench.catalogue.cards import did_you_mean
+    from star_bench.cli.progress import download_bar
     from star_bench.errors import UsageError
     from star_bench.evaluators.geneval.fetch import fetch_color_judge, fetch_detector
-    from star_bench.progress import download_bar, quiet_libraries
+    from star_bench.generation.quiet import quiet_libraries
 
     choices = ("all", "detector", "color")
     if only not in choices:
@@ -99,7 +101,7 @@ def detect(
 ) -> None:
     """What the detector sees: class, score, box and mask area, for people who ask why a picture failed."""
     from star_bench.evaluators.geneval.inspect import check_weights, inspect
-    from star_bench.pictures import read_picture
+    from star_bench.files.pictures import read_picture
 
     if everything:
         refuse_given(ctx, ("threshold",), "with --all, which shows all")
@@ -107,7 +109,7 @@ def detect(
     pictures = {path: read_picture(path) for path in images}  # before torch: a wrong name is told at once
 
     from star_bench.evaluators.geneval.detection.postprocess import EVERYTHING
-    from star_bench.progress import quiet_libraries
+    from star_bench.generation.quiet import quiet_libraries
     from star_bench.runs.run import choose_device
 
     quiet_libraries()
@@ -132,7 +134,7 @@ def rescore(
     from star_bench.evaluators.geneval.official_results import read_results, to_line
     from star_bench.evaluators.geneval.rescore import readable, warnings
     from star_bench.evaluators.geneval.rescore import rescore as rescore_rows
-    from star_bench.files import write_atomically
+    from star_bench.files.atomic import write_atomically
 
     rescored = rescore_rows(read_results(results))
     summary = rescored.summary()

@@ -23,7 +23,7 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:
     """Rank all runs of a suite, with intervals; those that can't be compared stand in tables of their own."""
-    from star_bench.reporting.leaderboard.board import leaderboard as build
+    from star_bench.analysis.board import leaderboard as build
     from star_bench.reporting.leaderboard.write import as_data, print_board, write_leaderboard
 
     board = build(runs, suite)

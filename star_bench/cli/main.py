@@ -69,7 +69,7 @@ def list_things(
     as_json: Json = False,
 ) -> None:
     """List what can be named: models, suites, recipes, the runs made here, or the licence of every part."""
-    from star_bench import listing
+    from star_bench.cli import listing
 
     tables: dict[str, Callable[[], Any]] = {
         "models": lambda: listing.models(licence),
@@ -124,14 +124,14 @@ def doctor(
     """Versions, devices, weights that are here, and each suite's canaries judged."""
     if not bundle:
         refuse_given(ctx, ("out", "runs"), "without --bundle")
-    from star_bench.doctor import examine
-    from star_bench.progress import quiet_libraries
+    from star_bench.cli.doctor import examine
+    from star_bench.generation.quiet import quiet_libraries
 
     quiet_libraries()
     report = examine(device)
     print_result(report["checks"], as_json)
     if bundle:
-        from star_bench.bug_report import write_bug_report
+        from star_bench.cli.bug_report import write_bug_report
 
         typer.echo(f"written: {out}, which holds", err=True)
         for name, size in write_bug_report(out, report, runs):

@@ -56,11 +56,12 @@ def masks(
     as_json: Json = False,
 ) -> None:
     """Draw STAR's allocation maps of a checkpoint: word by word, for each rollout and denoising step."""
-    from star_bench import checkpoints, model_files, prompt_files, suites
-    from star_bench.cards import parse
-    from star_bench.progress import quiet_libraries
-    from star_bench.protocol import digest_of
-    from star_bench.suites import GenerationDefaults
+    from star_bench.assets import model_files, prompt_files
+    from star_bench.catalogue import checkpoints, suites
+    from star_bench.catalogue.cards import parse
+    from star_bench.catalogue.suites import GenerationDefaults
+    from star_bench.files.digests import digest_of
+    from star_bench.generation.quiet import quiet_libraries
     from star_bench.training import blocks as blocks_of
     from star_bench.training import recipe as recipes
 
@@ -147,10 +148,11 @@ def run_masks(
     as_json: Json = False,
 ) -> None:
     """Draw the allocation maps of a run's own pictures, step by step, into its report."""
-    from star_bench.cards import parse
-    from star_bench.progress import RichProgress, quiet_libraries
-    from star_bench.reporting.run_files import read_finished, run_folder
+    from star_bench.catalogue.cards import parse
+    from star_bench.cli.progress import RichProgress
+    from star_bench.generation.quiet import quiet_libraries
     from star_bench.reporting.write import folder_name, write_report
+    from star_bench.runs.finished import read_finished, run_folder
     from star_bench.runs.manifest import read_manifest
     from star_bench.training import blocks as blocks_of
     from star_bench.training import recipe as recipes
@@ -211,12 +213,12 @@ def localise(
     as_json: Json = False,
 ) -> None:
     """How well attention finds drawn objects whose masks are known: by block, part of the text, and noise level."""
-    from star_bench.cards import parse
+    from star_bench.catalogue.cards import parse
+    from star_bench.catalogue.suites import GenerationDefaults
+    from star_bench.generation.quiet import quiet_libraries
     from star_bench.miniature.localisation import held_out_scenes
     from star_bench.miniature.localisation import localise as measure
     from star_bench.miniature.scenes import SMALL
-    from star_bench.progress import quiet_libraries
-    from star_bench.suites import GenerationDefaults
     from star_bench.training.allocation import AllocationSettings
     from star_bench.training.masks import load_policy
     from star_bench.training.recipe import AllocationSettings as Asked

@@ -24,8 +24,8 @@ def power(
     as_json: Json = False,
 ) -> None:
     """The smallest difference that a suite can show, and the prompts and images that a given one takes."""
-    from star_bench.reporting.power_table import power_table
-    from star_bench.reporting.run_files import read_run, run_folder
+    from star_bench.analysis.power import power_table
+    from star_bench.runs.finished import read_run, run_folder
 
     runs = [read_run(run_folder(path)) for path in (run, other) if path is not None]
     table = power_table(runs[0], runs[1] if other else None, effect=effect, power=probability)

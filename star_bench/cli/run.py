@@ -69,9 +69,9 @@ def run(
         refuse_given(ctx, OF_A_CLUSTER, "without --engine ray")
     if shard:
         refuse_given(ctx, ("reports",), "with --shard", "give it to 'star-bench merge', which writes the report")
-    from star_bench import prompt_files
-    from star_bench.engines.base import Workers
+    from star_bench.assets import prompt_files
     from star_bench.runs import run as runner
+    from star_bench.runs.engines.base import Workers
     from star_bench.runs.shards import Shard
 
     prompt_files.use_folder(prompts_dir)
@@ -104,7 +104,8 @@ def run(
 
         print_result(estimate_cost(prepared), as_json)
         return
-    from star_bench.progress import RichProgress, quiet_libraries
+    from star_bench.cli.progress import RichProgress
+    from star_bench.generation.quiet import quiet_libraries
     from star_bench.runs.mirror import mirrored
 
     name = f"runs/{prepared.folder.relative_to(runs).as_posix()}"
@@ -140,7 +141,7 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Make one run of its shards, as if it had been run in one piece. No weights are needed."""
-    from star_bench.progress import RichProgress
+    from star_bench.cli.progress import RichProgress
     from star_bench.runs import shards
 
     with RichProgress() as bar:
@@ -157,7 +158,7 @@ def pull(
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Results can be ranked without.")] = True,
 ) -> None:
     """Fetch the runs that others keep at an address."""
-    from star_bench.progress import RichProgress
+    from star_bench.cli.progress import RichProgress
     from star_bench.runs.mirror import Mirror
     from star_bench.runs.store import locked
 
@@ -175,9 +176,9 @@ def pull(
 
 def _report(run: Path, reports: Path, results: Mapping[str, Any], as_json: bool) -> Path:
     """Written and told; returns its folder."""
-    from star_bench.reporting.run_files import read_results
     from star_bench.reporting.tables import print_table
     from star_bench.reporting.write import folder_name, write_report
+    from star_bench.runs.finished import read_results
 
     folder = reports / folder_name(read_results(run))
     page = write_report(run, folder)
@@ -193,7 +194,7 @@ def _report(run: Path, reports: Path, results: Mapping[str, Any], as_json: bool)
 
 def _copy(address: str, folders: Mapping[str, Path]) -> None:
     """Writes folders to an address, each below its name there. Raises what `Mirror.push` raises."""
-    from star_bench.progress import RichProgress
+    from star_bench.cli.progress import RichProgress
     from star_bench.runs.mirror import Mirror
 
     mirror = Mirror(address)

@@ -47,8 +47,9 @@ def train(
     """Train a LoRA, or all weights, by STAR or Flow-GRPO. The same command goes on with an interrupted training."""
     if engine == "local":
         refuse_given(ctx, ("scoring_workers", "scoring_gpus", "address"), "without --engine ray")
-    from star_bench import checkpoints, model_files, plugins, prompt_files
-    from star_bench.engines.base import Settings, Workers
+    from star_bench.assets import model_files, prompt_files
+    from star_bench.catalogue import checkpoints, plugins
+    from star_bench.runs.engines.base import Settings, Workers
     from star_bench.training import recipe as recipes
 
     prompt_files.use_folder(prompts_dir)
@@ -64,7 +65,8 @@ def train(
     make_engine = plugins.load(plugins.ENGINES, engine)
     model_files.locate(checkpoints.resolve(chosen.model))  # what is missing is told before torch is loaded
 
-    from star_bench.progress import RichProgress, quiet_libraries
+    from star_bench.cli.progress import RichProgress
+    from star_bench.generation.quiet import quiet_libraries
     from star_bench.reporting.curves import write_curves
     from star_bench.runs.run import choose_device
     from star_bench.training.trainer import Trainer
@@ -120,7 +122,7 @@ def register(
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="What it is called from now on.")],
 ) -> None:
     """Add a trained LoRA to checkpoints.yaml, so that `run --model NAME` finds it."""
-    from star_bench.shipped import CHECKPOINTS_FILE
+    from star_bench.catalogue.shipped import CHECKPOINTS_FILE
     from star_bench.training.output import register as add
 
     add(folder, name, CHECKPOINTS_FILE)

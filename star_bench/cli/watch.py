@@ -45,8 +45,9 @@ def watch(
     as_json: Json = False,
 ) -> None:
     """Look for reward hacking: the trained reward rises while a held-out panel falls."""
-    from star_bench.reporting.alarm import Verdict, print_watch
-    from star_bench.reporting.alarm import watch as compare
+    from star_bench.analysis.watch import Verdict
+    from star_bench.analysis.watch import watch as compare
+    from star_bench.reporting.watch import print_watch
 
     if len(panel) % 2:
         raise UsageError(f"{PANEL} {panel[-1]} names one run", f"give two, as in {PANEL} BEFORE AFTER")

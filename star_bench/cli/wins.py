@@ -16,6 +16,6 @@ def wins(
     as_json: Json = False,
 ) -> None:
     """The share of pictures in which RUN_B scores higher than RUN_A: the same prompts, the same noise."""
-    from star_bench.reporting.win_rate import win_rate
+    from star_bench.analysis.wins import win_rate
 
     print_result(win_rate(first, second), as_json)

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from star_bench import prompt_files
+from star_bench.assets import prompt_files
+from star_bench.catalogue.suites import CanaryCard, RelativeCanaryCard, SuiteCard
 from star_bench.errors import Refused, UsageError
+from star_bench.files.pictures import read_picture
 from star_bench.memory import fitting
-from star_bench.pictures import read_picture
-from star_bench.suites import CanaryCard, RelativeCanaryCard, SuiteCard
 
 Image = np.ndarray
 """(H, W, 3) uint8 RGB."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import transformers
 
+from star_bench.catalogue.model_parts import parts_of
 from star_bench.errors import Refused
-from star_bench.model_parts import parts_of
 
 
 def cuts(folder: Path, texts: Sequence[str], max_sequence_length: int) -> Iterator[tuple[str, int, list[bool]]]:

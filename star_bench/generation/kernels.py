@@ -10,8 +10,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from star_bench.catalogue.protocol import KERNELS
 from star_bench.errors import UsageError
-from star_bench.protocol import KERNELS
 
 BACKENDS = {
     "math": SDPBackend.MATH,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from star_bench.catalogue.model_parts import INDEX
 from star_bench.errors import Refused
-from star_bench.json_files import read_config
-from star_bench.model_parts import INDEX
+from star_bench.files.json import read_config
 
 DRAWN: Final = ("StableDiffusion3Pipeline", "StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """diffusers' classes; what is made from one of them is one of them."""

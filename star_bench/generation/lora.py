@@ -13,9 +13,9 @@ from peft import LoraConfig, PeftConfig, get_peft_model_state_dict, inject_adapt
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from star_bench.catalogue.lora_keys import ADAPTER, Key, read_keys, unmatched
 from star_bench.errors import Refused
 from star_bench.generation.ldm_names import to_diffusers
-from star_bench.lora_keys import ADAPTER, Key, read_keys, unmatched
 
 NAME = "default"
 """Of the adapter in the model."""

@@ -12,12 +12,12 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusion3Pipeline
 from torch import nn
 
+from star_bench.assets.model_files import LocalCheckpoint
+from star_bench.catalogue.model_parts import CENSOR, INDEX, UNUSED, check_folder, matters
 from star_bench.errors import Refused, UsageError
+from star_bench.files.json import read_config
 from star_bench.generation.lora import add_lora
-from star_bench.json_files import read_config
 from star_bench.memory import BYTES, fitting, numbers_in
-from star_bench.model_files import LocalCheckpoint
-from star_bench.model_parts import CENSOR, INDEX, UNUSED, check_folder, matters
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -14,6 +14,7 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
+from star_bench.catalogue.protocol import Protocol
 from star_bench.errors import UsageError
 from star_bench.generation.kernels import use_kernels
 from star_bench.generation.kinds import check_kind, check_vae
@@ -21,7 +22,6 @@ from star_bench.generation.noise import image_generator, latent_noise
 from star_bench.generation.pipeline import denoiser
 from star_bench.generation.seeded import check_seeded
 from star_bench.generation.size import check_size
-from star_bench.protocol import Protocol
 
 Item = tuple[str, str, int]
 """(prompt id, text, k): image k of a prompt."""

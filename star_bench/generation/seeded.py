@@ -11,9 +11,9 @@ import diffusers
 import torch
 from torch import Tensor
 
+from star_bench.catalogue.model_parts import INDEX
 from star_bench.errors import Refused
-from star_bench.json_files import read_config
-from star_bench.model_parts import INDEX
+from star_bench.files.json import read_config
 
 CLOSE = 1e-4  # chosen here: batches of another size round otherwise
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.errors import UsageError
-from star_bench.json_files import read_config
+from star_bench.files.json import read_config
 
 
 def check_size(height: int, width: int, *, unit: int, largest: float) -> None:

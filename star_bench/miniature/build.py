@@ -15,16 +15,16 @@ from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 from rich.console import Console
 
 from star_bench import __version__
-from star_bench.cards import did_you_mean
-from star_bench.checkpoints import FOLDER_CARD
+from star_bench.catalogue.cards import did_you_mean
+from star_bench.catalogue.checkpoints import FOLDER_CARD
 from star_bench.errors import UsageError
 from star_bench.evaluators.geneval.color import OpenClipColorJudge
 from star_bench.evaluators.geneval.detection.detector import TransformersDetector
-from star_bench.files import to_json, write_atomically
+from star_bench.files.atomic import to_json, write_atomically
+from star_bench.generation.quiet import quiet_libraries
 from star_bench.miniature import accuracy, clip, detector, generator, signs, vae
 from star_bench.miniature.card import markdown, sizes
 from star_bench.miniature.scenes import WORLDS, World
-from star_bench.progress import quiet_libraries
 from star_bench.runs.run import choose_device
 
 PARTS = ("vae", "generator", "detector", "clip")

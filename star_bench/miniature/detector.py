@@ -19,7 +19,7 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation,
 
 from star_bench.evaluators.geneval.detection.detector import PREPROCESSING_FILE
 from star_bench.evaluators.geneval.detection.preprocess import MEAN, STD
-from star_bench.files import to_json, write_atomically
+from star_bench.files.atomic import to_json, write_atomically
 from star_bench.miniature.fit import Recipe, fit
 from star_bench.miniature.scenes import (
     KINDS,

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.miniature.scenes import HELD_OUT_WORDS, KINDS, SMALL, WORLDS, random_row, random_scene, sign_row
-from star_bench.shipped import MINIATURE_FOLDER
 
 SCALE = 2
 CAPTION = 30
@@ -48,11 +48,12 @@ def scenes(world: str) -> Image.Image:
 
 def samples(pipeline: Path) -> Image.Image:
     """A row of each kind, generated with the checkpoint's defaults; signs show held-out words."""
-    from star_bench import checkpoints, model_files
+    from star_bench.assets import model_files
+    from star_bench.catalogue import checkpoints
+    from star_bench.catalogue.suites import GenerationDefaults
     from star_bench.generation.pipeline import load
     from star_bench.generation.sampler import Sampler
     from star_bench.runs.plan import merge_protocol
-    from star_bench.suites import GenerationDefaults
 
     rng = np.random.default_rng(1)
     rows = [random_row(SMALL, rng, kind) for kind in KINDS[:-1] for _ in range(COLUMNS)]

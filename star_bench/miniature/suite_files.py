@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from star_bench import suites
+from star_bench.catalogue import suites
+from star_bench.catalogue.shipped import SUITES_FOLDER
 from star_bench.evaluators.geneval.evaluator import GenEval
-from star_bench.evaluators.geneval.metadata import PromptRow
+from star_bench.evaluators.geneval.metadata import PromptRow, scene_of
 from star_bench.evaluators.geneval.prompts import row
-from star_bench.leakage import Row, scene
 from star_bench.miniature.scenes import (
     HELD_OUT_WORDS,
     KINDS,
@@ -30,7 +30,6 @@ from star_bench.miniature.scenes import (
     random_row,
     sign_row,
 )
-from star_bench.shipped import SUITES_FOLDER
 
 COUNT = 60  # chosen here: with two samples each, 120 images, about a quarter of a minute on a CPU
 TRAINING_COUNT = 850  # chosen here: 50 times the sum of the mix
@@ -88,9 +87,7 @@ def geneval_training_rows() -> list[dict[str, Any]]:
 
 
 def _scene(metadata: dict[str, Any]) -> Hashable:
-    """What the leakage report compares."""
-    checked = PromptRow.model_validate(metadata, strict=False)
-    return scene(Row(checked.prompt, checked.include))
+    return scene_of(PromptRow.model_validate(metadata, strict=False).include)
 
 
 def _told_from_the_other_side(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,14 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from star_bench.analysis import numbers
+from star_bench.analysis.caveats import licence_marks
+from star_bench.analysis.numbers import ABSENT, number
 from star_bench.replication.plan import Plan
 from star_bench.replication.run import Entry, Planned, words
 from star_bench.replication.sensitivity import Cell, over_seeds
 from star_bench.replication.verdict import UNDECIDED, Verdict
-from star_bench.reporting import numbers
-from star_bench.reporting.numbers import ABSENT, number
-from star_bench.reporting.tables import licence_marks, terminal_table
+from star_bench.reporting.tables import terminal_table
 from star_bench.statistics.paired import METHOD as PAIRED
 
 JUDGED = (Verdict.REPRODUCED, Verdict.DIFFERS)

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from star_bench import checkpoints, suites
-from star_bench.cards import Strict, did_you_mean, load_yaml, parse
+from star_bench.catalogue import checkpoints, suites
+from star_bench.catalogue.cards import Strict, did_you_mean, load_yaml, parse
+from star_bench.catalogue.shipped import shipped
+from star_bench.catalogue.suites import NOT_STATED
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Metric
-from star_bench.shipped import shipped
-from star_bench.suites import NOT_STATED
 
 PLANS = {
     "paper": shipped("benchmarks/replication.yaml", "replication.yaml"),

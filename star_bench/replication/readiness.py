@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from star_bench import checkpoints, model_files, suites
-from star_bench.cards import did_you_mean
+from star_bench.assets import model_files
+from star_bench.catalogue import checkpoints, suites
+from star_bench.catalogue.cards import did_you_mean
+from star_bench.catalogue.suites import NOT_STATED
 from star_bench.errors import MissingWeights, StarBenchError, UsageError
 from star_bench.evaluators.base import Prompt
 from star_bench.replication.plan import CLAIMED, Plan, Row
 from star_bench.runs.workers import make_evaluator
-from star_bench.suites import NOT_STATED
 
 NOT_RELEASED = "weights not released"
 WEIGHTS = "weights not here"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from star_bench.cards import did_you_mean
+from star_bench.analysis.values import values_of
+from star_bench.catalogue.cards import did_you_mean
+from star_bench.catalogue.suites import NOT_STATED
 from star_bench.errors import UsageError
-from star_bench.reporting.aggregate_values import values_of
-from star_bench.reporting.run_files import Interval, RunFiles, read_run
+from star_bench.runs.finished import Interval, RunFiles, read_run
 from star_bench.statistics.bootstrap import PromptValues
-from star_bench.suites import NOT_STATED
 
 
 @dataclass(frozen=True)

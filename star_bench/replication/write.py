@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from star_bench import suites
-from star_bench.files import to_json, write_atomically
+from star_bench.catalogue import suites
+from star_bench.files.atomic import to_json, write_atomically
 from star_bench.replication import ledger as tables
 from star_bench.replication.ledger import Ledger
 from star_bench.replication.readiness import by_reason

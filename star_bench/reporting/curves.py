@@ -17,11 +17,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, ValidationError
 from scipy import special
 
-from star_bench.cards import wrong
+from star_bench.analysis.numbers import number, signed
+from star_bench.catalogue.cards import wrong
 from star_bench.errors import UsageError
-from star_bench.files import to_json, write_atomically
+from star_bench.files.atomic import to_json, write_atomically
 from star_bench.reporting.chart import Chart, Line
-from star_bench.reporting.numbers import number, signed
 from star_bench.reporting.page import RECONSTRUCTED, page
 
 INTERVAL = "95 % t-interval of the mean over seeds"

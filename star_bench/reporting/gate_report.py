@@ -8,8 +8,8 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from star_bench.reporting.gate import Check, Gate, Verdict
-from star_bench.reporting.numbers import number, signed
+from star_bench.analysis.gate import Check, Gate, Verdict
+from star_bench.analysis.numbers import number, signed
 from star_bench.reporting.tables import escape_markdown, terminal_table, to_markdown
 
 MARKS = {True: "passed", False: "FAILED", None: "undecided"}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from star_bench.analysis.caveats import notices
+from star_bench.analysis.comparable import check_comparable
+from star_bench.analysis.identity import identity_of
+from star_bench.analysis.numbers import number
 from star_bench.errors import UsageError
-from star_bench.reporting.comparison.comparable import check_comparable
-from star_bench.reporting.identity import identity_of
-from star_bench.reporting.numbers import number
-from star_bench.reporting.run_files import Interval, Results, RunFiles
-from star_bench.reporting.tables import caption, notices
+from star_bench.reporting.tables import caption
+from star_bench.runs.finished import Interval, Results, RunFiles
 
 ESCAPES = {
     **{mark: "\\" + mark for mark in "&%$#_{}"},

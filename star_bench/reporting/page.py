@@ -13,14 +13,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from star_bench.analysis import caveats
+from star_bench.analysis.numbers import number
 from star_bench.reporting import tables
 from star_bench.reporting.gallery.cards import Card
 from star_bench.reporting.gallery.histogram import Histogram, histogram
 from star_bench.reporting.gallery.viewer import viewer_data
 from star_bench.reporting.masks.picture import INFERNO
 from star_bench.reporting.masks.steps import StepMaps
-from star_bench.reporting.numbers import number
-from star_bench.reporting.run_files import Interval, Results
+from star_bench.runs.finished import Interval, Results
 
 TEMPLATES = Path(__file__).parent / "templates"
 RECONSTRUCTED = (
@@ -115,7 +116,7 @@ def render(results: Results, cards: Sequence[Card], maps: StepMaps | None = None
             *((entry.tag, "tag", entry) for entry in results.tags),
         ],
         "scale": scale(results),
-        "notices": tables.notices(results),
+        "notices": caveats.notices(results),
         "provenance": tables.provenance(results),
         "published_names": list(zip(published.columns, numeric, strict=True)),
         "published": [list(zip(row, numeric, strict=True)) for row in tables.cells(published)],

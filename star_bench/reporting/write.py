@@ -6,12 +6,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from star_bench.files import write_atomically
+from star_bench.files.atomic import write_atomically
 from star_bench.reporting import latex, tables
 from star_bench.reporting.gallery.cards import Card, cards
 from star_bench.reporting.masks.steps import read_step_maps
 from star_bench.reporting.page import render
-from star_bench.reporting.run_files import Results, read_run
+from star_bench.runs.finished import Results, read_run
 
 
 def folder_name(results: Results) -> str:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.errors import Refused, UsageError
-from star_bench.files import disk_error, replacing, sha256_of
-from star_bench.json_files import read_rows
+from star_bench.files.atomic import disk_error, replacing
+from star_bench.files.digests import sha256_of
+from star_bench.files.json import read_rows
 from star_bench.runs.progress import Progress
 from star_bench.runs.store import PICTURES, Key, is_picture_path, is_plain, key_of
 

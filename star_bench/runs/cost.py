@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from star_bench.json_files import read_json
+from star_bench.files.json import read_json
 from star_bench.runs.run import Prepared
 from star_bench.runs.store import RunStore
 

@@ -40,6 +40,16 @@ def packages() -> dict[str, str]:
     return dict(sorted((each.metadata["Name"].lower(), each.version) for each in metadata.distributions()))
 
 
+def check_torchvision() -> str:
+    """Their versions. A CPU torch beside PyPI's torchvision imports and then fails in its operators, far from the cause:
+    raises whatever that is."""
+    import torch
+    import torchvision
+
+    torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    return f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+
+
 def _gpu(device: str) -> dict[str, Any]:
     torch = sys.modules["torch"]  # it said that there is one
     major, minor = torch.cuda.get_device_capability(device)

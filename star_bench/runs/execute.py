@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from star_bench.engines.base import Engine, MakeWorker, Settings
-from star_bench.engines.halving import OutOfMemory
-from star_bench.engines.local import LocalEngine
 from star_bench.evaluators.base import Evaluator, Judged, Score, Status, check_canaries
-from star_bench.files import write_atomically
+from star_bench.files.atomic import write_atomically
+from star_bench.files.pictures import UnusablePicture, check_picture, encode_png
 from star_bench.memory import free_memory
-from star_bench.pictures import UnusablePicture, check_picture, encode_png
+from star_bench.runs.engines.base import Engine, MakeWorker, Settings
+from star_bench.runs.engines.halving import OutOfMemory
+from star_bench.runs.engines.local import LocalEngine
 from star_bench.runs.environment import of_mixture, packages
 from star_bench.runs.foreign import content_of
 from star_bench.runs.notices import Notice, of_canaries, of_judge, plain

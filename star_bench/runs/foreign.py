@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from star_bench.assets.prompt_files import lines_of
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Prompt
-from star_bench.json_files import BLANK, read_objects
-from star_bench.prompt_files import lines_of
-from star_bench.protocol import digest_of
+from star_bench.files.digests import digest_of
+from star_bench.files.json import BLANK, read_objects
 from star_bench.runs.notices import Notice, named
 from star_bench.runs.store import Key
 

@@ -20,8 +20,8 @@ from typing import Any, Literal, TextIO
 
 from star_bench import __version__
 from star_bench.errors import StarBenchError
+from star_bench.files.scrub import scrub_all
 from star_bench.runs.progress import Progress
-from star_bench.scrub import scrub_all
 
 LOG = "log.jsonl"
 Level = Literal["info", "warning", "error"]

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from star_bench.cards import wrong
+from star_bench.catalogue.cards import wrong
+from star_bench.catalogue.protocol import Protocol
 from star_bench.errors import Refused, UsageError
-from star_bench.json_files import read_json
-from star_bench.protocol import Protocol, digest_of
+from star_bench.files.digests import digest_of
+from star_bench.files.json import read_json
 
 PLANNED = ("model", "suite", "metric", "judges", "protocol", "samples", "prompts")
 """The keys of `Plan.identity`: the digest is of these."""

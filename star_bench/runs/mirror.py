@@ -22,7 +22,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from star_bench.errors import Incomplete, Refused, StarBenchError, UsageError
-from star_bench.files import sha256_of, write_atomically
+from star_bench.files.atomic import write_atomically
+from star_bench.files.digests import sha256_of
 from star_bench.runs.bundle import newest
 from star_bench.runs.log import LOG, RunLog
 from star_bench.runs.progress import Progress

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from star_bench.catalogue.licences import Licensed
+from star_bench.catalogue.protocol import Protocol
+from star_bench.catalogue.suites import GenerationDefaults, SuiteCard
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Metric, Prompt
-from star_bench.licences import Licensed
-from star_bench.protocol import Protocol, digest_of
-from star_bench.suites import GenerationDefaults, SuiteCard
+from star_bench.files.digests import digest_of
 
 
 @dataclass(frozen=True)

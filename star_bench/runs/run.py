@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from star_bench import checkpoints, licences, model_files, plugins, suites
-from star_bench.checkpoints import Checkpoint
-from star_bench.engines.base import Engine, Settings, Workers
+from star_bench.assets import model_files
+from star_bench.assets.model_files import LocalCheckpoint
+from star_bench.catalogue import checkpoints, licences, plugins, suites
+from star_bench.catalogue.checkpoints import Checkpoint
+from star_bench.catalogue.lora_keys import read_keys
+from star_bench.catalogue.model_parts import parts_of
+from star_bench.catalogue.suites import GenerationDefaults, SuiteCard
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
 from star_bench.generation.kinds import check_kind_of
 from star_bench.generation.size import check_size_of
-from star_bench.lora_keys import read_keys
-from star_bench.model_files import LocalCheckpoint
-from star_bench.model_parts import parts_of
 from star_bench.runs import foreign
 from star_bench.runs.batch_size import fastest_for
+from star_bench.runs.engines.base import Engine, Settings, Workers
 from star_bench.runs.environment import environment
 from star_bench.runs.execute import conclude, execute, generate, take_foreign
 from star_bench.runs.log import LoggedProgress, recording
@@ -32,7 +34,6 @@ from star_bench.runs.progress import Progress
 from star_bench.runs.shards import Shard, begin_shard, finish_shard
 from star_bench.runs.store import RunStore, open_run
 from star_bench.runs.workers import Generate, MakeJudge, MakePictures, generating, make_evaluator
-from star_bench.suites import GenerationDefaults, SuiteCard
 
 
 @dataclass(frozen=True)

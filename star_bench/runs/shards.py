@@ -14,11 +14,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from star_bench import suites
-from star_bench.cards import parse
+from star_bench.catalogue import suites
+from star_bench.catalogue.cards import parse
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Evaluator, Prompt, Status
-from star_bench.json_files import read_json, read_rows
+from star_bench.files.json import read_json, read_rows
 from star_bench.runs.execute import Batches, conclude
 from star_bench.runs.manifest import Manifest, read_manifest
 from star_bench.runs.plan import Plan, Subject

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.errors import Locked, Refused
-from star_bench.files import disk_error, to_json, write_atomically
-from star_bench.json_files import RESTORE, read_json, read_rows
+from star_bench.files.atomic import disk_error, to_json, write_atomically
+from star_bench.files.json import RESTORE, read_json, read_rows
 
 Key = tuple[str, int]
 """(prompt id, k)"""

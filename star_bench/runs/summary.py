@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from star_bench import licences
+from star_bench.catalogue import licences
 from star_bench.evaluators.base import Aggregate, Evaluator, Score, Status
 from star_bench.runs.plan import Plan
 from star_bench.runs.store import Key

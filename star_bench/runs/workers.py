@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from star_bench import plugins
-from star_bench.engines.halving import Halving, OutOfMemory
+from star_bench.assets.model_files import LocalCheckpoint
+from star_bench.catalogue import plugins
+from star_bench.catalogue.protocol import Protocol
+from star_bench.catalogue.suites import SuiteCard
 from star_bench.evaluators.base import Evaluator, Prompt, Score, Status, check_canaries
-from star_bench.model_files import LocalCheckpoint
-from star_bench.protocol import Protocol
+from star_bench.runs.engines.halving import Halving, OutOfMemory
 from star_bench.runs.patience import Patience, limit
 from star_bench.runs.plan import Item
-from star_bench.suites import SuiteCard
 
 if TYPE_CHECKING:
     from star_bench.generation.sampler import Sampler

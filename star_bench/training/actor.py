@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from star_bench.checkpoints import Checkpoint
+from star_bench.assets.model_files import LocalCheckpoint
+from star_bench.catalogue.checkpoints import Checkpoint
+from star_bench.catalogue.suites import GenerationDefaults
 from star_bench.evaluators.base import Prompt
 from star_bench.generation.pipeline import load, load_tokenizers
 from star_bench.generation.sampler import Sampler
-from star_bench.model_files import LocalCheckpoint
 from star_bench.runs.plan import merge_protocol
-from star_bench.suites import GenerationDefaults
 from star_bench.training.allocation import AllocationSettings
 from star_bench.training.attention import AttentionCapture
 from star_bench.training.policy import FullPolicy, LoraPolicy, Policy

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from star_bench.cards import did_you_mean
+from star_bench.catalogue.cards import did_you_mean
 from star_bench.errors import UsageError
 
 if TYPE_CHECKING:

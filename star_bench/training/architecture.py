@@ -17,11 +17,11 @@ from diffusers import SD3Transformer2DModel
 from peft import LoraConfig
 from safetensors import safe_open
 
-from star_bench import model_files
-from star_bench.checkpoints import Checkpoint
+from star_bench.assets import model_files
+from star_bench.catalogue.checkpoints import Checkpoint
+from star_bench.catalogue.model_parts import VARIANTS, parts_of
 from star_bench.errors import MissingWeights, Refused
-from star_bench.json_files import read_config
-from star_bench.model_parts import VARIANTS, parts_of
+from star_bench.files.json import read_config
 from star_bench.training.policy import LORA_TARGETS
 
 CLIP_TOKENS: Final = 77  # of CLIP's tokenizer, which SD3 pads every prompt to

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from star_bench import checkpoints
+from star_bench.catalogue import checkpoints
 from star_bench.errors import UsageError
-from star_bench.json_files import read_config
+from star_bench.files.json import read_config
 
 READS_ATTENTION = frozenset({"star", "shuffled", "all-tokens", "time-averaged", "joint"})
 """Kinds of allocation whose map is made of the model's attention."""

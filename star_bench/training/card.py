@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from star_bench import licences
-from star_bench.checkpoints import Checkpoint
-from star_bench.model_files import LocalCheckpoint
+from star_bench.assets.model_files import LocalCheckpoint
+from star_bench.catalogue import licences
+from star_bench.catalogue.checkpoints import Checkpoint
 from star_bench.runs.environment import environment
 from star_bench.runs.notices import Notice, plain
 from star_bench.training.recipe import Recipe

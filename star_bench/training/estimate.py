@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from star_bench import checkpoints, suites
-from star_bench.checkpoints import Checkpoint
+from star_bench.catalogue import checkpoints, suites
+from star_bench.catalogue.checkpoints import Checkpoint
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
+from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import UsageError
 from star_bench.generation.sampler import CACHED_PROMPTS
-from star_bench.shipped import MINIATURE_FOLDER
-from star_bench.suites import SuiteCard
 from star_bench.training.architecture import (
     Architecture,
     activations,

@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from star_bench import licences
-from star_bench.checkpoints import Checkpoint
-from star_bench.engines.base import Settings
-from star_bench.engines.local import LocalEngine
+from star_bench.assets.model_files import LocalCheckpoint
+from star_bench.catalogue import licences
+from star_bench.catalogue.checkpoints import Checkpoint
+from star_bench.catalogue.suites import GenerationDefaults
 from star_bench.evaluators.base import Evaluator
 from star_bench.generation.sampler import Sampler
-from star_bench.model_files import LocalCheckpoint
+from star_bench.runs.engines.base import Settings
+from star_bench.runs.engines.local import LocalEngine
 from star_bench.runs.environment import environment
 from star_bench.runs.execute import execute, generate
 from star_bench.runs.plan import Plan, Subject, merge_protocol, select
@@ -23,7 +24,6 @@ from star_bench.runs.progress import Progress
 from star_bench.runs.run import suite_defaults
 from star_bench.runs.store import open_run
 from star_bench.runs.workers import Generate, generating
-from star_bench.suites import GenerationDefaults
 from star_bench.training.actor import Actor
 from star_bench.training.recipe import EvaluationSettings
 

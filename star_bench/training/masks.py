@@ -12,19 +12,20 @@ import numpy as np
 import torch
 from diffusers import StableDiffusion3Pipeline
 
-from star_bench import checkpoints, model_files
-from star_bench.checkpoints import Checkpoint
+from star_bench.assets import model_files
+from star_bench.assets.model_files import LocalCheckpoint
+from star_bench.catalogue import checkpoints
+from star_bench.catalogue.checkpoints import Checkpoint
+from star_bench.catalogue.protocol import Protocol
+from star_bench.catalogue.suites import GenerationDefaults
 from star_bench.errors import Incomplete, MissingWeights, Refused, UsageError
 from star_bench.evaluators.base import Evaluator, Prompt
 from star_bench.generation.noise import noise_seed
 from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler, to_uint8
-from star_bench.model_files import LocalCheckpoint
-from star_bench.protocol import Protocol
 from star_bench.reporting.masks.sheet import COMBINED, MaskRow, MaskSheet
 from star_bench.runs.plan import merge_protocol
 from star_bench.runs.run import choose_device, choose_dtype
-from star_bench.suites import GenerationDefaults
 from star_bench.training.allocation import KINDS, AllocationSettings, Evidence, allocate
 from star_bench.training.attention import AttentionCapture
 from star_bench.training.collect import SHUFFLE

@@ -14,14 +14,14 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save
 from torch import Tensor
 
-from star_bench import checkpoints
-from star_bench.checkpoints import FOLDER_CARD, Checkpoint, Entry
+from star_bench.catalogue import checkpoints
+from star_bench.catalogue.checkpoints import FOLDER_CARD, Checkpoint, Entry
+from star_bench.catalogue.model_parts import INDEX, parts_of
 from star_bench.errors import UsageError
-from star_bench.files import disk_error, sha256_of, to_json, write_atomically
+from star_bench.files.atomic import disk_error, to_json, write_atomically
+from star_bench.files.digests import digest_of, sha256_of
+from star_bench.files.json import read_json
 from star_bench.generation.lora import NAME as ADAPTER
-from star_bench.json_files import read_json
-from star_bench.model_parts import INDEX, parts_of
-from star_bench.protocol import digest_of
 from star_bench.training.policy import FullPolicy, LoraPolicy, Policy
 
 WEIGHTS = "adapter_model.safetensors"

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from star_bench.checkpoints import Checkpoint
+from star_bench.catalogue.checkpoints import Checkpoint
 from star_bench.runs.run import choose_dtype
 from star_bench.training.recipe import Recipe
 

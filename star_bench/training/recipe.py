@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from star_bench.cards import Strict, did_you_mean, load_yaml, parse, parse_yaml
+from star_bench.catalogue.cards import Strict, did_you_mean, load_yaml, parse, parse_yaml
 from star_bench.errors import UsageError
-from star_bench.protocol import digest_of
+from star_bench.files.digests import digest_of
 from star_bench.training.blocks import READS_ATTENTION, with_attention
 
 FOLDER = Path(__file__).parent / "recipes"

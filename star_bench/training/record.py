@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from star_bench.cards import did_you_mean, load_yaml, parse
+from star_bench.catalogue.cards import did_you_mean, load_yaml, parse
 from star_bench.errors import Refused, UsageError
-from star_bench.files import write_atomically
-from star_bench.json_files import read_rows
+from star_bench.files.atomic import write_atomically
+from star_bench.files.json import read_rows
 from star_bench.runs.store import RowFile
 from star_bench.training import state as states
 from star_bench.training.output import METRICS, RECIPE

@@ -9,11 +9,11 @@ from typing import cast
 
 import numpy as np
 
-from star_bench.engines.base import Scorer
+from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import StarBenchError, UsageError
 from star_bench.evaluators.base import Evaluator, Prompt, Score, check_canaries
+from star_bench.runs.engines.base import Scorer
 from star_bench.runs.workers import make_evaluator
-from star_bench.suites import SuiteCard
 from star_bench.training.recipe import Reward
 
 

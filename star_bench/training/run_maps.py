@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from star_bench import checkpoints, model_files
+from star_bench.assets import model_files
+from star_bench.catalogue import checkpoints
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Prompt
-from star_bench.files import to_json, write_atomically
+from star_bench.files.atomic import to_json, write_atomically
+from star_bench.files.pictures import read_picture
 from star_bench.generation.noise import noise_seed
 from star_bench.generation.sampler import to_uint8
-from star_bench.pictures import read_picture
 from star_bench.reporting.masks.steps import ROWS, SETTINGS, MapRow, MapSettings, draw_strip
-from star_bench.reporting.run_files import RunFiles, RunImage, read_json
+from star_bench.runs.finished import RunFiles, RunImage, read_json
 from star_bench.runs.manifest import Manifest
 from star_bench.runs.progress import Progress
 from star_bench.runs.store import RowFile, locked

@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from star_bench.errors import Refused
-from star_bench.files import disk_error, sha256_of, to_json
-from star_bench.json_files import parse_json
+from star_bench.files.atomic import disk_error, to_json
+from star_bench.files.digests import sha256_of
+from star_bench.files.json import parse_json
 from star_bench.training.sharding import spread, whole
 
 KEPT = 2

@@ -17,13 +17,14 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor
 
-from star_bench import checkpoints, model_files, suites
-from star_bench.engines.base import Engine, Settings
-from star_bench.engines.local import LocalEngine
+from star_bench.assets import model_files
+from star_bench.catalogue import checkpoints, suites
 from star_bench.errors import Incomplete, UsageError
-from star_bench.files import to_json, write_atomically
-from star_bench.protocol import digest_of
+from star_bench.files.atomic import to_json, write_atomically
+from star_bench.files.digests import digest_of
 from star_bench.reporting.masks.write import write_masks
+from star_bench.runs.engines.base import Engine, Settings
+from star_bench.runs.engines.local import LocalEngine
 from star_bench.runs.environment import environment, packages
 from star_bench.runs.log import LoggedProgress, recording
 from star_bench.runs.notices import Notice, named

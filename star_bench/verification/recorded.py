@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from star_bench import suites
-from star_bench.cards import parse
+from star_bench.catalogue import suites
+from star_bench.catalogue.cards import parse
+from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import MissingWeights, Refused
 from star_bench.evaluators.base import Evaluator, Prompt
-from star_bench.reporting.run_files import RunFiles
+from star_bench.runs.finished import RunFiles
 from star_bench.runs.manifest import Manifest
 from star_bench.runs.plan import Plan, Subject
 from star_bench.runs.workers import make_evaluator
 from star_bench.statistics.bootstrap import METHOD
-from star_bench.suites import SuiteCard
 
 ABSENT = "nothing"
 

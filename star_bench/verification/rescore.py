@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.evaluators.base import Score, Status, check_canaries
-from star_bench.reporting.run_files import RunFiles, RunImage
 from star_bench.runs.execute import score_here
+from star_bench.runs.finished import RunFiles, RunImage
 from star_bench.runs.progress import Progress
 from star_bench.runs.store import RunStore
 from star_bench.runs.summary import summarise

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.errors import Refused, UsageError
-from star_bench.files import sha256_of
-from star_bench.json_files import read_json
-from star_bench.protocol import digest_of
-from star_bench.reporting.run_files import RunFiles, read_run, run_folder
+from star_bench.files.digests import digest_of, sha256_of
+from star_bench.files.json import read_json
 from star_bench.runs.bundle import check_picture_path, newest, unpack
+from star_bench.runs.finished import RunFiles, read_run, run_folder
 from star_bench.runs.manifest import read_manifest
 from star_bench.runs.plan import Plan
 from star_bench.runs.progress import Progress

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from star_bench.cli.main import main
-from star_bench.progress import RichProgress
+from star_bench.cli.progress import RichProgress
 from star_bench.runs.run import Options, prepare
 from star_bench.runs.run import run as run_suite
 

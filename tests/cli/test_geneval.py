@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.parity.detectors import write_random
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.cli.main import main
 from star_bench.errors import MissingWeights, Refused, UsageError
 from star_bench.evaluators.geneval.detection.architecture import Architecture
 from star_bench.evaluators.geneval.detection.layout import to_mmdet
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, official
-from star_bench.files import DiskError
-from star_bench.shipped import MINIATURE_FOLDER
+from star_bench.files.atomic import DiskError
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

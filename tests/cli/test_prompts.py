@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from star_bench.catalogue.shipped import SUITES_FOLDER
 from star_bench.errors import Incomplete, MissingWeights, Refused
-from star_bench.shipped import SUITES_FOLDER
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -68,17 +68,6 @@ def test_fetch_without_a_network_is_one_sentence(cli: Cli, tmp_path: Path) -> No
     (sentence,) = done.stderr.split("\n")[-2:-1]
     assert "yifan123/flow_grpo at main" in sentence and "star-bench prompts fetch ocr" in sentence
     assert "Traceback" not in done.stderr and not (tmp_path / "cache").exists()
-
-
-def test_leakage_of_a_suite_against_a_file(cli: Cli, tmp_path: Path) -> None:
-    shutil.copy(SUITES_FOLDER / "ocr-miniature" / "prompts.txt", tmp_path / "train.txt")
-    done = cli("prompts", "leakage", "ocr-miniature", "--training", "train.txt", "--json")
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)
-    assert {row["same"]: row["in_training"] for row in rows}["target"] == 60
-    assert len(rows[0]["examples"]["in_training"]) == 20
-    missing = cli("prompts", "leakage", "ocr")
-    assert missing.returncode == MissingWeights.exit_code and "prompts fetch ocr --training" in missing.stderr
 
 
 def test_a_prompts_folder_that_is_not_there(cli: Cli) -> None:

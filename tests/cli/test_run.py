@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from star_bench.catalogue.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 from star_bench.errors import Incomplete, Refused, UsageError
-from star_bench.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler
 from star_bench.runs.run import Options, prepare
-from star_bench.shipped import MINIATURE_FOLDER
 
 REWARD, PANELS = "preference-miniature", ("geneval-miniature", "quality-miniature")
 STEPS, RATE = 100, 3e-3

@@ -13,12 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from star_bench.engines.base import Settings, Workers
 from star_bench.errors import Incomplete, Refused, UsageError
+from star_bench.runs.engines.base import Settings, Workers
 
 pytest.importorskip("ray")
 
-from star_bench.engines.ray import AHEAD, RayEngine
+from star_bench.runs.engines.ray import AHEAD, RayEngine
 
 DIFFERENT = {"log.jsonl", "manifest.json", "lock"}
 """They say when and where it was run."""

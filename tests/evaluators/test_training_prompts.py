@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from star_bench import suites
+from star_bench.catalogue import suites
+from star_bench.catalogue.suites import TrainingSource
 from star_bench.errors import MissingWeights, Refused, UsageError
 from star_bench.evaluators.base import Evaluator
 from star_bench.evaluators.geneval.evaluator import GenEval
@@ -17,7 +18,6 @@ from star_bench.evaluators.geneval.prompts import counting_row, row
 from star_bench.evaluators.ocr.evaluator import Ocr
 from star_bench.evaluators.pickscore.evaluator import Preference
 from star_bench.evaluators.quality.evaluator import Quality
-from star_bench.suites import TrainingSource
 
 EVALUATORS: dict[str, type[Evaluator]] = {
     "geneval-miniature": GenEval,

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from star_bench.engines.local import LocalEngine, run_local
+from star_bench.runs.engines.local import LocalEngine, run_local
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from star_bench.files import to_json, write_atomically
+from star_bench.files.atomic import to_json, write_atomically
 
 FULL = os.environ.get("STAR_BENCH_FAULTS") == "full"
 FIGURES = Path(__file__).parents[2] / "docs" / "reliability.json"

@@ -23,20 +23,20 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from star_bench import prompt_files
-from star_bench.cards import load_yaml
-from star_bench.checkpoints import entries
+from star_bench.assets import prompt_files
+from star_bench.catalogue.cards import load_yaml
+from star_bench.catalogue.checkpoints import entries
+from star_bench.catalogue.model_parts import check_folder
+from star_bench.catalogue.suites import load as load_suite
 from star_bench.errors import StarBenchError
 from star_bench.evaluators.base import Prompt
 from star_bench.evaluators.geneval import metadata, official_results
 from star_bench.evaluators.geneval.evaluator import GenEval
-from star_bench.json_files import read_json, read_rows
-from star_bench.model_parts import check_folder
-from star_bench.pictures import decode_image
-from star_bench.reporting.run_files import SampleRow, ScoreRow, read_records, read_results
+from star_bench.files.json import read_json, read_rows
+from star_bench.files.pictures import decode_image
 from star_bench.runs import bundle, foreign
+from star_bench.runs.finished import SampleRow, ScoreRow, read_records, read_results
 from star_bench.runs.manifest import read_manifest
-from star_bench.suites import load as load_suite
 from star_bench.training.recipe import load as load_recipe
 
 GIGABYTE = 1 << 30

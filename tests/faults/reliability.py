@@ -13,7 +13,7 @@ from pathlib import Path
 from figures import FIGURES, Row
 
 from star_bench import __version__
-from star_bench.files import write_atomically
+from star_bench.files.atomic import write_atomically
 
 PAGE = FIGURES.with_suffix(".md")
 AREAS = {

@@ -12,8 +12,8 @@ from engines import run_here
 from figures import Row, count, publish
 from safetensors.torch import load_file, save_file
 
+from star_bench.catalogue.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 from star_bench.errors import Refused
-from star_bench.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 
 
 def _shuffled_detector(folder: Path, seed: int) -> Path:

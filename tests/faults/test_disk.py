@@ -13,7 +13,7 @@ from figures import FULL, Row, publish
 from processes import SMALL, call, environment
 from stored import PLANNED, differences, one_run
 
-from star_bench.files import DiskError
+from star_bench.files.atomic import DiskError
 
 RENAMED = ("manifest.json", "prompts.jsonl", "images/00000/0.png", "values.jsonl", "results.json")
 APPENDED = ("samples.jsonl", "scores.jsonl")

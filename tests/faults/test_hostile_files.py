@@ -21,12 +21,12 @@ from figures import Row, publish
 from processes import call, environment
 from stored import one_run
 
-from star_bench.cards import load_yaml
-from star_bench.checkpoints import entries
+from star_bench.catalogue.cards import load_yaml
+from star_bench.catalogue.checkpoints import entries
+from star_bench.catalogue.suites import load as load_suite
 from star_bench.errors import Incomplete, StarBenchError
-from star_bench.json_files import MAX_DEPTH, MAX_LINE, parse_json, read_json, read_rows
-from star_bench.pictures import decode_image
-from star_bench.suites import load as load_suite
+from star_bench.files.json import MAX_DEPTH, MAX_LINE, parse_json, read_json, read_rows
+from star_bench.files.pictures import decode_image
 from star_bench.training.recipe import load as load_recipe
 
 
@@ -125,7 +125,7 @@ GIGABYTE = """
 import sys
 from pathlib import Path
 from star_bench.errors import Refused
-from star_bench.json_files import read_json, read_rows
+from star_bench.files.json import read_json, read_rows
 for read in (read_rows, read_json):
     try:
         read(Path(sys.argv[1]))
@@ -174,8 +174,8 @@ VERBS = (("verify",), ("export", "--as", "bundle", "--out", "OUT"))
 
 
 def test_rows_that_lead_out_of_a_run_are_refused(tmp_path: Path, undisturbed: tuple[Path, float]) -> None:
-    from star_bench.reporting.run_files import read_run
     from star_bench.runs.bundle import pack
+    from star_bench.runs.finished import read_run
 
     failures, tried = [], 0
     for number, (name, news) in enumerate(ROWS.items()):
@@ -303,7 +303,7 @@ def test_pictures_are_converted_rightly_or_not_read(tmp_path: Path) -> None:
 
 def test_a_folder_of_odd_pictures_is_counted_and_never_scored_zero(tmp_path: Path) -> None:
     """As `--images`, with a link to a secret, a FIFO and a folder named as pictures among them."""
-    from star_bench import prompt_files
+    from star_bench.assets import prompt_files
 
     prompt = prompt_files.read(load_suite("ocr-miniature"))[0]
     folder, secret = tmp_path / "images", tmp_path / "secret"

@@ -18,11 +18,11 @@ from processes import SMALL, call
 from safetensors.torch import load_file, save_file
 from stored import one_run
 
-from star_bench.checkpoints import resolve
+from star_bench.assets.model_files import locate
+from star_bench.catalogue.checkpoints import resolve
+from star_bench.catalogue.shipped import PACKAGE
 from star_bench.errors import StarBenchError
 from star_bench.generation.pipeline import load
-from star_bench.model_files import locate
-from star_bench.shipped import PACKAGE
 
 MINIATURE = PACKAGE / "miniature" / "weights" / "pipeline"
 

@@ -14,7 +14,7 @@ from engines import install, run_here
 from figures import FULL, Row, publish
 from processes import environment
 
-from star_bench.pictures import decode_image
+from star_bench.files.pictures import decode_image
 
 REAL = """
 import json, sys

@@ -15,9 +15,9 @@ import pytest
 from figures import Row, count, publish
 from processes import SMALL, call, call_and_imports
 
-from star_bench.downloads import PROBE_S, download
+from star_bench.assets.downloads import PROBE_S, download
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.errors import StarBenchError
-from star_bench.shipped import MINIATURE_FOLDER
 
 NOTED = """
 import os, socket
@@ -71,7 +71,7 @@ MISSING = [  # words, and what the sentence names
     (("prompts", "fetch", "pickscore-sfw"), "flow_grpo"),
     (("geneval", "fetch"), "mask2former"),
 ]
-HERE = [("run", *SMALL), ("ls", "models"), ("ls", "suites"), ("prompts", "leakage", "ocr-miniature")]
+HERE = [("run", *SMALL), ("ls", "models"), ("ls", "suites"), ("prompts", "verify", "ocr-miniature")]
 
 
 @pytest.fixture(params=[CLOSED, SILENT], ids=["closed", "silent"])

@@ -20,13 +20,14 @@ from processes import SMALL, call
 from safetensors.torch import load_file, save_file
 from stored import differences, one_run, run_to_the_end, unnamed
 
-from star_bench import checkpoints, model_files
+from star_bench.assets import model_files
+from star_bench.catalogue import checkpoints
+from star_bench.catalogue.shipped import SUITES_FOLDER
 from star_bench.errors import Incomplete
 from star_bench.evaluators.ocr.rule import target_of
+from star_bench.files.pictures import UnusablePicture, check_picture, encode_png, is_noise
 from star_bench.miniature.scenes import SMALL as WORLD
 from star_bench.miniature.scenes import draw_row, sign_row
-from star_bench.pictures import UnusablePicture, check_picture, encode_png, is_noise
-from star_bench.shipped import SUITES_FOLDER
 
 SEED = 3
 PROMPTS = (SUITES_FOLDER / "ocr-miniature" / "prompts.txt").read_text().splitlines()

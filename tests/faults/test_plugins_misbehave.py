@@ -12,8 +12,8 @@ from figures import Row, publish
 from processes import call
 from stored import one_run
 
+from star_bench.catalogue.suites import load
 from star_bench.errors import Incomplete, UsageError
-from star_bench.suites import load
 
 JUDGE = textwrap.dedent(
     """

@@ -10,8 +10,8 @@ import pytest
 from engines import install, run_here
 from figures import FULL, Row, publish
 
-from star_bench.pictures import decode_image
-from star_bench.protocol import Protocol
+from star_bench.catalogue.protocol import Protocol
+from star_bench.files.pictures import decode_image
 from star_bench.runs.nearest import nearest
 from star_bench.runs.run import Options, prepare
 

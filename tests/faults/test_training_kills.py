@@ -12,7 +12,7 @@ from figures import Row, count, publish
 from processes import call, start
 from small_training import TINY, metrics
 
-from star_bench.files import sha256_of
+from star_bench.files.digests import sha256_of
 
 SEED = 5
 EPOCHS = count(quick=3, full=5)

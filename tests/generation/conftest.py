@@ -11,7 +11,7 @@ from diffusers import StableDiffusion3Pipeline
 from safetensors.torch import load_file, save_file
 from tiny_sd3 import adapter, tiny_sd3
 
-from star_bench.protocol import Protocol
+from star_bench.catalogue.protocol import Protocol
 
 
 @pytest.fixture(scope="session")

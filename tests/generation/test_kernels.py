@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from star_bench import checkpoints, model_files
+from star_bench.assets import model_files
+from star_bench.catalogue import checkpoints
+from star_bench.catalogue.protocol import Protocol
 from star_bench.errors import UsageError
 from star_bench.generation.kernels import check_kernels
 from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler
-from star_bench.protocol import Protocol
 from star_bench.runs.run import Options, prepare
 
 ITEMS = [("00000", "a red circle", 0), ("00001", "two blue squares", 0), ("00000", "a red circle", 1)]

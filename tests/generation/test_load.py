@@ -13,11 +13,11 @@ from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler
 from safetensors.torch import load_file, save_file
 from tiny_sd3 import adapter, local, rewrite, tiny_sd3
 
+from star_bench.catalogue.protocol import Protocol
 from star_bench.errors import Incomplete, MissingWeights, Refused, UsageError
 from star_bench.generation.ldm_names import to_diffusers
 from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler
-from star_bench.protocol import Protocol
 
 ITEM = ("00000", "a photo of a red apple", 0)
 

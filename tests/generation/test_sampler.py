@@ -31,10 +31,10 @@ from diffusers import (
 from tiny_sd3 import local, tiny_sd3
 from transformers import CLIPTextModel
 
+from star_bench.catalogue.protocol import Protocol
 from star_bench.errors import Refused, UsageError
 from star_bench.generation.pipeline import load
 from star_bench.generation.sampler import Sampler
-from star_bench.protocol import Protocol
 
 TEXTS = ["a photo of a red apple", "a photo of two kite", "a blue bus", "green"]
 ITEMS = [(f"{index:05}", text, k) for index, text in enumerate(TEXTS) for k in range(2)]

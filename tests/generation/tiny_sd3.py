@@ -18,7 +18,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from star_bench.model_files import LocalCheckpoint, content_digest
+from star_bench.assets.model_files import LocalCheckpoint, content_digest
 
 WORDS = ["a", "photo", "of", "red", "green", "blue", "apple", "bus", "kite", "two"]
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 
+from star_bench.catalogue.suites import GenerationDefaults
 from star_bench.errors import UsageError
 from star_bench.miniature.localisation import TAGS, Localisation, held_out_scenes, localise
 from star_bench.miniature.scenes import SMALL
-from star_bench.suites import GenerationDefaults
 from star_bench.training.allocation import AllocationSettings
 from star_bench.training.masks import Loaded, load_policy
 

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from star_bench import model_files
-from star_bench.checkpoints import resolve
+from star_bench.assets import model_files
+from star_bench.catalogue.checkpoints import resolve
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
+from star_bench.catalogue.suites import GenerationDefaults
+from star_bench.catalogue.suites import load as suite
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import check_canaries
 from star_bench.evaluators.geneval.color import OpenClipColorJudge
@@ -16,9 +19,6 @@ from star_bench.miniature.generator import SAMPLING
 from star_bench.miniature.scenes import SMALL
 from star_bench.runs.plan import merge_protocol
 from star_bench.runs.workers import make_evaluator
-from star_bench.shipped import MINIATURE_FOLDER
-from star_bench.suites import GenerationDefaults
-from star_bench.suites import load as suite
 
 COUNT = 40  # per kind; the card's numbers come from 200
 

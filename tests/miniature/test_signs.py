@@ -12,14 +12,14 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from typer.testing import CliRunner
 
+from star_bench.catalogue.protocol import Protocol
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.cli.main import app
 from star_bench.errors import UsageError
 from star_bench.generation.sampler import Sampler
 from star_bench.miniature import generator, signs
 from star_bench.miniature.build import build
 from star_bench.miniature.scenes import KINDS, SMALL, WORD_TAG
-from star_bench.protocol import Protocol
-from star_bench.shipped import MINIATURE_FOLDER
 
 PIPELINE = MINIATURE_FOLDER / "pipeline"
 CAPITALS = [chr(code) for code in range(ord("A"), ord("Z") + 1)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from star_bench import leakage, suites
+from benchmarks import leakage
+from star_bench.catalogue import suites
+from star_bench.catalogue.shipped import SUITES_FOLDER
 from star_bench.evaluators.geneval.evaluator import GenEval
 from star_bench.evaluators.geneval.prompts import with_article
 from star_bench.miniature.scenes import TRAINING_WORDS, is_held_out
 from star_bench.miniature.suite_files import TRAINING_MIX, prompt_files
-from star_bench.shipped import SUITES_FOLDER
 
 OTHER_WAY = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 

@@ -3,10 +3,10 @@
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.miniature.scenes import KINDS, WORDS, WORLDS, random_scene
 from star_bench.miniature.tokenizers import CLIP_LENGTH, T5_LENGTH, clip_tokenizer, t5_tokenizer
 from star_bench.miniature.tokenizers import WORDS as CAPTION_WORDS
-from star_bench.shipped import MINIATURE_FOLDER
 
 
 def test_words_are_whole_and_captions_fit() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from star_bench import checkpoints
+from star_bench.catalogue import checkpoints
 from star_bench.errors import UsageError
 from star_bench.replication.plan import PLANS, choose, load
 

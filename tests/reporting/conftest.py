@@ -16,16 +16,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from star_bench.catalogue.protocol import Protocol
+from star_bench.catalogue.suites import load
 from star_bench.evaluators.base import Aggregate, Cut, Evaluator, Metric, Prompt, Score
 from star_bench.evaluators.geneval.prompts import TAGS
+from star_bench.files.pictures import encode_png
 from star_bench.miniature.scenes import SMALL, random_scene
-from star_bench.pictures import encode_png
-from star_bench.protocol import Protocol
 from star_bench.runs.execute import execute
 from star_bench.runs.plan import Item, Plan, Subject
 from star_bench.runs.progress import Progress, Silent
 from star_bench.runs.store import open_run
-from star_bench.suites import load
 
 HOSTILE = ("</script><script>alert(1)</script>", '" onerror="alert(1)', "{{ 7 * 7 }}|`x`<img src=x onerror=alert(1)>")
 STATUSES = {10: "missing", 11: "corrupt", 12: "degenerate", 13: "error"}

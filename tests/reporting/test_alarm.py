@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from star_bench.analysis.watch import Change, Paths, Verdict, Watch, corrected, watch
 from star_bench.cli.main import main
 from star_bench.errors import Refused, UsageError
-from star_bench.reporting.alarm import Change, Paths, Verdict, Watch, corrected, watch
 from star_bench.statistics.bootstrap import PromptValues
 from star_bench.statistics.gate import two_sided_p
 from star_bench.statistics.paired import METHOD, changes, paired_difference

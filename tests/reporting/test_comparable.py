@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from star_bench.analysis.comparable import Part, check_comparable, differences
+from star_bench.catalogue.protocol import Protocol
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Metric, Prompt
-from star_bench.protocol import Protocol
-from star_bench.reporting.comparison.comparable import Part, check_comparable, differences
-from star_bench.reporting.run_files import RunFiles, read_run, run_folder
+from star_bench.runs.finished import RunFiles, read_run, run_folder
 
 Made = Callable[..., Path]
 VALUES = np.full((6, 2), 0.5)

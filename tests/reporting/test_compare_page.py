@@ -12,9 +12,9 @@ import pytest
 from chromium import Tab
 from test_viewer import HOSTILE
 
+from star_bench.analysis.runs import compare_paths
 from star_bench.evaluators.base import Prompt, Score
 from star_bench.reporting.comparison.pair_cards import MOST_UNCHANGED
-from star_bench.reporting.comparison.runs import compare_paths
 from star_bench.reporting.comparison.write import folder_name, write_comparison
 
 Made = Callable[..., Path]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from star_bench.analysis.compare import Comparison
+from star_bench.analysis.runs import SuiteComparison, compare_paths
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Metric, Score
-from star_bench.reporting.comparison.compare import Comparison
-from star_bench.reporting.comparison.runs import SuiteComparison, compare_paths
 from star_bench.reporting.comparison.tables import as_data, flips_frame, tidy_frame, to_report
 from star_bench.reporting.comparison.words import flips_line, moved, p_text, sentence
 from star_bench.statistics.multiple import holm

@@ -16,7 +16,7 @@ from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.reporting.export.eval_results import eval_results_yaml
 from star_bench.reporting.export.every_eval_ever import Evaluated, Relationship, every_eval_ever, every_eval_ever_json
 from star_bench.reporting.export.model_card import model_card
-from star_bench.reporting.run_files import Results, parse_results, read_results
+from star_bench.runs.finished import Results, parse_results, read_results
 from star_bench.runs.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:

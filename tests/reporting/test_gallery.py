@@ -19,8 +19,8 @@ from star_bench.reporting.gallery.detections import detections_of
 from star_bench.reporting.gallery.histogram import histogram
 from star_bench.reporting.gallery.ranks import Rank, ranks
 from star_bench.reporting.gallery.thumbnails import SMALL_SIDE, THUMBNAIL_SIDE
-from star_bench.reporting.run_files import read_run
 from star_bench.reporting.write import write_report
+from star_bench.runs.finished import read_run
 
 if TYPE_CHECKING:
     from conftest import Run

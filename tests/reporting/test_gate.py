@@ -13,15 +13,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from star_bench import checkpoints, suites
+from star_bench.analysis.gate import Gate, Verdict, against_published, against_run
+from star_bench.analysis.published import measure_of, published_for
+from star_bench.analysis.values import values_of
+from star_bench.catalogue import checkpoints, suites
 from star_bench.cli.main import main
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.base import Score, Status
-from star_bench.reporting.aggregate_values import values_of
-from star_bench.reporting.gate import Gate, Verdict, against_published, against_run
 from star_bench.reporting.gate_report import junit, markdown
-from star_bench.reporting.published import measure_of, published_for
-from star_bench.reporting.run_files import PublishedEntry, read_run
+from star_bench.runs.finished import PublishedEntry, read_run
 from star_bench.statistics.rule import Rule
 from star_bench.statistics.within import within_prompts
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from star_bench.errors import Incomplete, Refused
 from star_bench.reporting.latex import comparison_table, escape, run_table
-from star_bench.reporting.run_files import parse_results, read_run
 from star_bench.reporting.write import write_report
+from star_bench.runs.finished import parse_results, read_run
 
 if TYPE_CHECKING:
     from conftest import Run

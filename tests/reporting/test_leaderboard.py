@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from chromium import Tab
 
+from star_bench.analysis.board import leaderboard
 from star_bench.errors import UsageError
 from star_bench.reporting.export.parquet import TYPES, write_parquet
-from star_bench.reporting.leaderboard.board import leaderboard
 from star_bench.reporting.leaderboard.write import frame, markdown, write_leaderboard
-from star_bench.reporting.run_files import read_run
+from star_bench.runs.finished import read_run
 
 Made = Callable[..., Path]
 SUITE = "brightness"

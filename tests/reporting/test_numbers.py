@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_bench.reporting.numbers import ABSENT, number, signed
+from star_bench.analysis.numbers import ABSENT, number, signed
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ import PIL.Image
 import pytest
 
 from star_bench.errors import Refused, UsageError
-from star_bench.reporting.run_files import parse_results
 from star_bench.reporting.write import folder_name, write_report
+from star_bench.runs.finished import parse_results
 
 if TYPE_CHECKING:
     from conftest import Run

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from star_bench.analysis import caveats
 from star_bench.errors import Refused
 from star_bench.reporting import tables
 from star_bench.reporting.page import render
-from star_bench.reporting.run_files import parse_results
+from star_bench.runs.finished import parse_results
 
 if TYPE_CHECKING:
     from conftest import Run
@@ -60,12 +61,12 @@ def test_every_form_says_what_the_numbers_are(run: Run, text: str) -> None:
 
 def test_a_whole_run_has_no_notice(run: Run) -> None:
     run.results.update(complete=True, counts={"planned": 18, "ok": 18})
-    assert tables.notices(parse_results(run.results)) == []
+    assert caveats.notices(parse_results(run.results)) == []
 
 
 def test_counts_outvote_a_run_that_calls_itself_complete(run: Run) -> None:
     run.results["complete"] = True
-    assert tables.notices(parse_results(run.results)) == [INCOMPLETE]
+    assert caveats.notices(parse_results(run.results)) == [INCOMPLETE]
 
 
 def test_csv_and_json_keep_full_precision_and_readers_see_four_decimals(run: Run) -> None:
@@ -124,7 +125,7 @@ def test_every_form_marks_what_is_not_free_for_commercial_use(run: Run, commerci
 def test_a_mark_names_each_part_once_and_what_is_forbidden_first(run: Run) -> None:
     rows = [("prompts", "theirs", "unknown"), ("judge", "eye", "no"), ("judge", "eye", "no"), ("judge", "ear", "yes")]
     run.results["licences"] += [{"of": of, "name": name, "licence": "L", "commercial": may} for of, name, may in rows]
-    assert tables.notices(parse_results(run.results))[1:] == [
+    assert caveats.notices(parse_results(run.results))[1:] == [
         "NOT FOR COMMERCIAL USE: judge eye (L)",
         "COMMERCIAL USE UNKNOWN: prompts theirs (L)",
     ]
@@ -132,8 +133,8 @@ def test_a_mark_names_each_part_once_and_what_is_forbidden_first(run: Run) -> No
 
 def test_what_a_run_recorded_no_licence_of_is_unknown(run: Run) -> None:
     del run.results["licences"]
-    assert tables.notices(parse_results(run.results))[1:] == [
+    assert caveats.notices(parse_results(run.results))[1:] == [
         "COMMERCIAL USE UNKNOWN: model miniature-sd3 (Apache-2.0)"
     ]
     run.results.update(generation="foreign", protocol=None)
-    assert "COMMERCIAL USE UNKNOWN: images miniature-sd3 (Apache-2.0)" in tables.notices(parse_results(run.results))
+    assert "COMMERCIAL USE UNKNOWN: images miniature-sd3 (Apache-2.0)" in caveats.notices(parse_results(run.results))

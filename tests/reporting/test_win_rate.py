@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from star_bench.analysis.wins import win_rate
 from star_bench.errors import Refused
-from star_bench.reporting.win_rate import win_rate
 
 Made = Callable[..., Path]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from star_bench.errors import Refused, UsageError
-from star_bench.pictures import encode_png
+from star_bench.files.pictures import encode_png
 from star_bench.runs.bundle import FILES, SUMS, pack, unpack
 from star_bench.runs.store import open_run
 

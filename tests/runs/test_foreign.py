@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from star_bench import suites
+from star_bench.catalogue import suites
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Prompt
 from star_bench.evaluators.geneval.evaluator import GenEval

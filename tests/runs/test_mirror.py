@@ -16,7 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from star_bench.errors import Incomplete, Refused, UsageError
-from star_bench.pictures import encode_png
+from star_bench.files.pictures import encode_png
 from star_bench.runs.mirror import Mirror, mirrored
 from star_bench.runs.progress import Silent
 from star_bench.runs.store import open_run

@@ -9,10 +9,10 @@ import PIL.Image
 import pytest
 import yaml
 
-from star_bench import suites
+from star_bench.analysis.caveats import notices as shown
+from star_bench.catalogue import suites
 from star_bench.evaluators.base import Cut
-from star_bench.json_files import read_json
-from star_bench.reporting.tables import notices as shown
+from star_bench.files.json import read_json
 from star_bench.reporting.tables import parse_results
 from star_bench.runs.notices import Notice, of_cuts
 from star_bench.runs.run import Options, prepare, run

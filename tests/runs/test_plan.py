@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from star_bench.catalogue.protocol import Protocol
+from star_bench.catalogue.suites import GenerationDefaults, load
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Metric, Prompt
-from star_bench.protocol import Protocol
 from star_bench.runs.plan import Plan, Subject, merge_protocol, select
-from star_bench.suites import GenerationDefaults, load
 
 PROTOCOL = Protocol(
     samples=2,

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.geneval.evaluator import GenEval
 from star_bench.runs.nearest import nearest
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
 from star_bench.runs.store import open_run
-from star_bench.shipped import MINIATURE_FOLDER
 
 SUITE = "geneval-miniature"
 

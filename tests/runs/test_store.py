@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from star_bench.files import DiskError, write_atomically
-from star_bench.pictures import decode_image, encode_png
+from star_bench.files.atomic import DiskError, write_atomically
+from star_bench.files.pictures import decode_image, encode_png
 from star_bench.runs.store import RunStore
 
 ROW = {"prompt_id": "00000", "k": 0, "status": "ok"}

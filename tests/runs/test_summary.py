@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from star_bench.catalogue.suites import load
 from star_bench.evaluators.base import Aggregate, Evaluator, Metric, Prompt, Score
 from star_bench.runs.plan import Plan, Subject
 from star_bench.runs.summary import summarise
-from star_bench.suites import load
 
 PROMPTS = tuple(Prompt(f"{i:05d}", f"prompt {i}", "ab"[i // 2]) for i in range(4))
 

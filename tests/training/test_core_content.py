@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from star_bench import suites
+from star_bench.catalogue import suites
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Prompt
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, COLORS, official, plural, row

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from star_bench import checkpoints
+from star_bench.catalogue import checkpoints
 from star_bench.errors import MissingWeights, UsageError
 from star_bench.generation.lora import NAME
 from star_bench.generation.sampler import Embedding

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 from small_training import metrics, tiny, train
 
-from star_bench import checkpoints, model_files
+from star_bench.assets import model_files
+from star_bench.catalogue import checkpoints
 from star_bench.errors import UsageError
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run

@@ -9,13 +9,13 @@ import pytest
 import torch
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 
-from star_bench import suites
+from star_bench.catalogue import suites
+from star_bench.catalogue.suites import GenerationDefaults
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
 from star_bench.evaluators.geneval.evaluator import GenEval
 from star_bench.evaluators.ocr.evaluator import Ocr
 from star_bench.reporting.masks.sheet import MaskSheet, overlap
-from star_bench.suites import GenerationDefaults
 from star_bench.training.attention import AttentionCapture
 from star_bench.training.masks import Loaded, Shown, check_kind, find_prompts, load_policy, mask_sheets
 from star_bench.training.recipe import AllocationSettings, RolloutSettings

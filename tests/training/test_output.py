@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from small_training import train
 
-from star_bench import checkpoints
+from star_bench.catalogue import checkpoints
+from star_bench.catalogue.shipped import CHECKPOINTS_FILE
 from star_bench.errors import UsageError
-from star_bench.shipped import CHECKPOINTS_FILE
 from star_bench.training.output import register
 
 

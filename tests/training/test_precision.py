@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from star_bench import checkpoints
+from star_bench.catalogue import checkpoints
 from star_bench.training import precision, recipe
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from star_bench import suites
+from star_bench.catalogue import suites
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.errors import UsageError
-from star_bench.shipped import MINIATURE_FOLDER
 from star_bench.training import recipe as recipes
 from star_bench.training.allocation import KINDS
 from star_bench.training.blocks import READS_ATTENTION, check_blocks, check_blocks_in

@@ -10,14 +10,14 @@ import psutil
 import pytest
 from small_training import metrics, tiny
 
-from star_bench.engines.base import Settings, Workers
 from star_bench.errors import UsageError
+from star_bench.runs.engines.base import Settings, Workers
 from star_bench.runs.progress import Silent
 from star_bench.training.trainer import Trainer
 
 pytest.importorskip("ray")
 
-from star_bench.engines.ray import RayEngine
+from star_bench.runs.engines.ray import RayEngine
 
 FILES = ("adapter_model.safetensors", "recipe.yaml")
 

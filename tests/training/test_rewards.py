@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_bench import suites
-from star_bench.engines.base import Settings
-from star_bench.engines.local import LocalEngine
+from star_bench.catalogue import suites
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
+from star_bench.runs.engines.base import Settings
+from star_bench.runs.engines.local import LocalEngine
 from star_bench.runs.workers import make_evaluator
 from star_bench.training.recipe import Reward
 from star_bench.training.rewards import Asked, Judgement, Rewards, judges_of, shares_of

@@ -11,14 +11,14 @@ import PIL.Image
 import pytest
 from chromium import Tab
 
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
+from star_bench.cli.progress import RichProgress
 from star_bench.errors import Refused, UsageError
-from star_bench.progress import RichProgress
 from star_bench.reporting.masks.steps import read_step_maps, read_strip
-from star_bench.reporting.run_files import RunFiles, read_run
 from star_bench.reporting.write import write_report
 from star_bench.runs import run as runner
+from star_bench.runs.finished import RunFiles, read_run
 from star_bench.runs.manifest import read_manifest
-from star_bench.shipped import MINIATURE_FOLDER
 from star_bench.training.masks import Loaded
 from star_bench.training.recipe import AllocationSettings
 from star_bench.training.run_maps import draw_run, load_run

@@ -11,8 +11,8 @@ from tiny_sd3 import tiny_sd3
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
-from star_bench import model_files
-from star_bench.checkpoints import resolve
+from star_bench.assets import model_files
+from star_bench.catalogue.checkpoints import resolve
 from star_bench.errors import UsageError
 from star_bench.generation.pipeline import load
 from star_bench.training.token_positions import Positions, TokenPositions

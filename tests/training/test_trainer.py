@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from small_training import TINY, metrics, tiny, train
 
-from star_bench import checkpoints, model_files
+from star_bench.assets import model_files
+from star_bench.catalogue import checkpoints
 from star_bench.errors import Locked, MissingWeights, Refused, UsageError
 from star_bench.generation.pipeline import load
 from star_bench.runs.environment import environment, packages

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from star_bench import checkpoints, model_files, suites
+from star_bench.assets import model_files
+from star_bench.catalogue import checkpoints, suites
 from star_bench.evaluators.base import Prompt
 from star_bench.generation.pipeline import load, load_tokenizers
 from star_bench.runs.workers import make_evaluator

@@ -14,11 +14,13 @@ import PIL.Image
 import pytest
 import yaml
 
+from star_bench.catalogue.shipped import SUITES_FOLDER
+from star_bench.catalogue.suites import load
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.base import Evaluator, Prompt, Score
 from star_bench.evaluators.pickscore.evaluator import Preference
+from star_bench.files.digests import digest_of
 from star_bench.miniature.scenes import SMALL, random_scene
-from star_bench.protocol import digest_of
 from star_bench.runs.bundle import pack
 from star_bench.runs.manifest import PLANNED
 from star_bench.runs.plan import Plan, Subject, select
@@ -27,8 +29,6 @@ from star_bench.runs.run import Options, make_evaluator, prepare
 from star_bench.runs.run import run as run_suite
 from star_bench.runs.store import RunStore
 from star_bench.runs.summary import summarise, values
-from star_bench.shipped import SUITES_FOLDER
-from star_bench.suites import load
 from star_bench.verification.verify import Verdict, Verification, verify
 
 SUITE = "preference-miniature"

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from star_bench import plugins, prompt_files
-from star_bench.cards import Strict, parse
+from star_bench.assets import prompt_files
+from star_bench.assets.weights import WeightsReference
+from star_bench.catalogue import plugins
+from star_bench.catalogue.cards import Strict, parse
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.base import (
     Aggregate,
@@ -33,8 +35,8 @@ from star_bench.evaluators.geneval.metadata import parse as parse_row
 from star_bench.evaluators.geneval.official_results import ResultRow, to_line
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, COLORS, OFFICIAL, Vocabulary, generate, official
 from star_bench.evaluators.geneval.verdict import DetectedObject, Found, judge, judge_strictly, needs_color
-from star_bench.json_files import read_config
-from star_bench.weights import WeightsReference, folder_digest
+from star_bench.files.digests import folder_digest
+from star_bench.files.json import read_config
 
 if TYPE_CHECKING:
     from star_bench.evaluators.geneval.color import OpenClipColorJudge

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from star_bench.cache import cache_folder
-from star_bench.downloads import Advance, download, reachable
+from star_bench.assets.cache import cache_folder
+from star_bench.assets.downloads import Advance, download, reachable
 from star_bench.errors import MissingWeights, Refused
 from star_bench.evaluators.geneval.published import (
     COLOR_COMMIT,
@@ -14,7 +14,7 @@ from star_bench.evaluators.geneval.published import (
     COLOR_SHA256,
     OFFICIAL_CHECKPOINT,
 )
-from star_bench.files import sha256_of
+from star_bench.files.digests import sha256_of
 
 
 def fetch_detector(advance: Advance) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_bench import plugins
+from star_bench.catalogue import plugins
 from star_bench.errors import MissingWeights
 from star_bench.evaluators.base import Image
 

@@ -11,14 +11,15 @@ import open_clip
 import yaml
 from safetensors import SafetensorError
 
+from star_bench.assets.weights import weights_folder
 from star_bench.errors import Refused
 from star_bench.evaluators.geneval.color import OpenClipColorJudge
 from star_bench.evaluators.geneval.detection.architecture import OFFICIAL
 from star_bench.evaluators.geneval.detection.convert import PROVENANCE_FILE, convert, staged
 from star_bench.evaluators.geneval.prompts import COLORS
 from star_bench.evaluators.geneval.published import COLOR_FILE, COLOR_MODEL, COLOR_REPOSITORY
-from star_bench.files import sha256_of, to_json
-from star_bench.weights import weights_folder
+from star_bench.files.atomic import to_json
+from star_bench.files.digests import sha256_of
 
 DETECTOR_FOLDER = "geneval/mask2former"
 COLOR_FOLDER = "geneval/clip-vit-l-14-quickgelu"

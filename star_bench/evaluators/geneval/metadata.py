@@ -7,16 +7,16 @@ sometimes exclude, and prompt. A position is a relation and the index of the cla
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from star_bench.cards import wrong
+from star_bench.catalogue.cards import wrong
 from star_bench.errors import UsageError
 from star_bench.evaluators.geneval.prompts import RELATIONS, TAGS, Vocabulary
-from star_bench.json_files import read_objects
+from star_bench.files.json import read_objects
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -121,3 +121,10 @@ def _unknown(row: PromptRow, vocabulary: Vocabulary) -> str | None:
         used += [("relation", clause.position[0], RELATIONS)] if "position" in said else []
     used += [("class", clause.name, vocabulary.classes) for clause in row.exclude]
     return next((f"{kind} {word!r}" for kind, word, known in used if word not in known), None)
+
+
+def scene_of(include: Sequence[Include]) -> Hashable:
+    """Everything that is asked for, in any order: equal for two prompts that name the same scene."""
+    return frozenset(
+        (c.name, c.count, c.color, c.position[0] and (c.position[0], include[c.position[1]].name)) for c in include
+    )

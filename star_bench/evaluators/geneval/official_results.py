@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from star_bench.errors import UsageError
 from star_bench.evaluators.geneval.metadata import Metadata, parse
 from star_bench.evaluators.geneval.verdict import DetectedObject, Found
-from star_bench.json_files import parse_json, read_objects
+from star_bench.files.json import parse_json, read_objects
 
 REMEDY = "mend that line, or evaluate again"
 

@@ -16,12 +16,11 @@ from typing import Any
 
 from pydantic import Field
 
-from star_bench.cards import Strict, parse
+from star_bench.assets.weights import weights_folder
+from star_bench.catalogue.cards import Strict, parse
 from star_bench.errors import MissingWeights, Refused, UsageError
 from star_bench.evaluators.base import Image
-from star_bench.files import sha256_of
-from star_bench.protocol import digest_of
-from star_bench.weights import weights_folder
+from star_bench.files.digests import digest_of, sha256_of
 
 WEIGHTS = {  # of the files whose md5 EasyOCR 1.7.2 asks for
     "craft_mlt_25k.pth": "4a5efbfb48b4081100544e75e1e2b57f8de3d84f213004b14b85fd4b3748db17",

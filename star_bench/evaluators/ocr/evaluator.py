@@ -15,7 +15,8 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from star_bench.cards import parse
+from star_bench.catalogue.cards import parse
+from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import (
     Aggregate,
@@ -33,7 +34,6 @@ from star_bench.evaluators.base import (
 from star_bench.evaluators.ocr.pool import Reading
 from star_bench.evaluators.ocr.reader import OcrJudge, Reader
 from star_bench.evaluators.ocr.rule import accuracy, distance, normalise, target_of
-from star_bench.suites import SuiteCard
 
 CANARY_WORD = "STAR"
 LENGTHS = (8, 12, 16, 20)  # chosen here: ends of the classes; Flow-GRPO's targets are 83, 231, 345, 248 and 111 of each

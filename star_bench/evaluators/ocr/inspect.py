@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.evaluators.ocr.reader import OcrJudge, Reader
-from star_bench.pictures import read_picture
+from star_bench.files.pictures import read_picture
 
 
 def inspect(images: Sequence[Path], *, recogniser: str, upscale: int) -> tuple[list[dict[str, Any]], list[str]]:

@@ -15,12 +15,11 @@ from typing import Any
 
 from pydantic import Field
 
-from star_bench.cards import Strict, parse
+from star_bench.assets.weights import weights_folder
+from star_bench.catalogue.cards import Strict, parse
 from star_bench.errors import MissingWeights, Refused, UsageError
 from star_bench.evaluators.base import Image
-from star_bench.files import sha256_of
-from star_bench.protocol import digest_of
-from star_bench.weights import weights_folder
+from star_bench.files.digests import digest_of, sha256_of
 
 VERSION = "2.9.1"
 DETECTION, RECOGNITION = "en_PP-OCRv3_det_infer", "en_PP-OCRv4_rec_infer"  # PaddleOCR 2.9.1's choice for lang="en"

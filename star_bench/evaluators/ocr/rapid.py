@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from star_bench.cards import Strict, parse
+from star_bench.catalogue.cards import Strict, parse
 from star_bench.errors import MissingWeights
 from star_bench.evaluators.base import Image
-from star_bench.protocol import digest_of
+from star_bench.files.digests import digest_of
 
 DETECTION, RECOGNITION = "PP-OCRv6_det_small", "PP-OCRv6_rec_small"
 

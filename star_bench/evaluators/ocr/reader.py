@@ -8,8 +8,8 @@ import numpy as np
 import PIL.Image
 from pydantic import Field, JsonValue
 
-from star_bench import plugins
-from star_bench.cards import Strict
+from star_bench.catalogue import plugins
+from star_bench.catalogue.cards import Strict
 from star_bench.evaluators.base import Image
 from star_bench.evaluators.ocr.pool import Pool, Reading
 from star_bench.evaluators.ocr.recogniser import Recogniser

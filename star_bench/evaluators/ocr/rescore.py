@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from star_bench.cards import wrong
+from star_bench.catalogue.cards import wrong
 from star_bench.errors import UsageError
 from star_bench.evaluators.ocr.rule import accuracy, distance, target_of
-from star_bench.json_files import read_objects
+from star_bench.files.json import read_objects
 
 
 class _Row(BaseModel):

@@ -20,7 +20,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from star_bench import errors, plugins
+from star_bench import errors
+from star_bench.catalogue import plugins
 from star_bench.errors import StarBenchError
 from star_bench.evaluators.base import Image
 from star_bench.evaluators.ocr.recogniser import Recogniser

@@ -15,17 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import PIL.Image
 from pydantic import Field
 
-from star_bench.cards import Strict, did_you_mean, parse
+from star_bench.assets.weights import WEIGHTS_VARIABLE, WeightsReference, weights_folder
+from star_bench.catalogue.cards import Strict, did_you_mean, parse
 from star_bench.errors import MissingWeights, UsageError
 from star_bench.evaluators.base import Aggregate, Cut, Image, Metric, Prompt, Score
 from star_bench.evaluators.tokens import cut_by, cut_by_open_clip, read_tokenizer
-from star_bench.files import sha256_of
-from star_bench.weights import (
-    WEIGHTS_VARIABLE,
-    WeightsReference,
-    folder_digest,
-    weights_folder,
-)
+from star_bench.files.digests import folder_digest, sha256_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

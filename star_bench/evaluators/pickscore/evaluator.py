@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import StarBenchError
 from star_bench.evaluators.base import Cut, Evaluator, Image, Prompt, Score, Status, one_per_line
 from star_bench.evaluators.pickscore.backends import make_backend
 from star_bench.memory import is_out_of_memory
-from star_bench.suites import SuiteCard
 
 
 class Preference(Evaluator):

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from star_bench.cards import Strict
+from star_bench.assets.weights import WeightsReference
+from star_bench.catalogue.cards import Strict
 from star_bench.evaluators.quality import checkpoint
 from star_bench.evaluators.quality.clip import Clip
 from star_bench.evaluators.quality.measure import About, ImageMeasure, Picture
-from star_bench.weights import WeightsReference
 
 if TYPE_CHECKING:
     from star_bench.evaluators.quality.linear_head import LinearHead

@@ -16,7 +16,7 @@ from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVi
 from star_bench.evaluators.quality.linear_head import LinearHead
 
 if TYPE_CHECKING:
-    from star_bench.evaluators.quality.image_reward import Sizes
+    from star_bench.evaluators.quality.blip_sizes import Sizes
 
 MEAN = 0.16717362830052426
 STD = 1.0333394966054072

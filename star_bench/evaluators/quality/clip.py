@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 
-from star_bench.cards import Strict
+from star_bench.assets.weights import WeightsReference
+from star_bench.catalogue.cards import Strict
 from star_bench.errors import Refused
 from star_bench.evaluators.base import Image
 from star_bench.evaluators.pickscore.backends import OPEN_CLIP_FILES, OpenClipBackend, OpenClipJudge
-from star_bench.json_files import read_config
-from star_bench.weights import WeightsReference
+from star_bench.files.json import read_config
 
 if TYPE_CHECKING:
     from torch import Tensor

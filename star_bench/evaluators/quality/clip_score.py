@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from star_bench.cards import Strict
+from star_bench.catalogue.cards import Strict
 from star_bench.evaluators.base import Cut, Prompt
 from star_bench.evaluators.quality.clip import Clip
 from star_bench.evaluators.quality.measure import About, ImageMeasure, Picture

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from star_bench.cards import Strict
+from star_bench.catalogue.cards import Strict
 from star_bench.evaluators.base import Image
 from star_bench.evaluators.quality.measure import About, ImageMeasure, Picture
 

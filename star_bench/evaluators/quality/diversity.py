@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from star_bench.cards import Strict
+from star_bench.catalogue.cards import Strict
 from star_bench.evaluators.base import Aggregate, Score
 from star_bench.evaluators.quality.clip import Clip
 from star_bench.evaluators.quality.measure import About, Measure, Picture

@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from star_bench.cards import parse
+from star_bench.catalogue.cards import parse
+from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import MissingWeights, StarBenchError, UsageError
 from star_bench.evaluators.base import Cut, Evaluator, Image, Metric, Prompt, Score, Status, one_per_line
 from star_bench.evaluators.quality.diversity import Diversity
 from star_bench.evaluators.quality.measure import Measure, Picture
 from star_bench.evaluators.quality.panel import PanelCard, build
-from star_bench.files import sha256_of
+from star_bench.files.digests import digest_of, folder_digest, sha256_of
 from star_bench.memory import is_out_of_memory
-from star_bench.protocol import digest_of
-from star_bench.suites import SuiteCard
-from star_bench.weights import folder_digest
 
 VERSION = "1"
 """Raise it with any change that can change a number."""

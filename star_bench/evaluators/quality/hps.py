@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from star_bench.cards import Strict, did_you_mean
+from star_bench.assets.weights import WeightsReference
+from star_bench.catalogue.cards import Strict, did_you_mean
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Cut, Image, Prompt
 from star_bench.evaluators.quality import checkpoint
 from star_bench.evaluators.quality.measure import About, ImageMeasure, Picture
 from star_bench.evaluators.tokens import cut_by_open_clip
-from star_bench.weights import WeightsReference
 
 if TYPE_CHECKING:
     from torch import Tensor

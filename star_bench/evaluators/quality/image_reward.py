@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import PIL.Image
 
-from star_bench.cards import Strict
+from star_bench.assets.weights import WeightsReference
+from star_bench.catalogue.cards import Strict
 from star_bench.errors import Refused
 from star_bench.evaluators.base import Cut, Prompt
 from star_bench.evaluators.quality import checkpoint
+from star_bench.evaluators.quality.blip_sizes import Sizes
 from star_bench.evaluators.quality.measure import About, ImageMeasure, Picture
 from star_bench.evaluators.tokens import cut_by, read_tokenizer
-from star_bench.weights import WeightsReference
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -23,21 +24,6 @@ if TYPE_CHECKING:
 TOKENIZER_FILE = "tokenizer.json"
 TOKENS = 35
 """Shorter prompts are padded to so many, longer ones cut, as the published code does."""
-
-
-class Sizes(Strict):
-    """Of the network. Defaults: ImageReward-v1.0's med_config.json, and the ViT-L/16 that BLIP calls large."""
-
-    image: int = 224
-    patch: int = 16
-    vision_width: int = 1024
-    vision_layers: int = 24
-    vision_heads: int = 16
-    text_width: int = 768
-    text_layers: int = 12
-    text_heads: int = 12
-    vocabulary: int = 30524  # BERT's, [DEC] and [ENC]
-    positions: int = 512
 
 
 class ImageRewardCard(Strict):

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from star_bench.cards import Strict, did_you_mean, parse
+from star_bench.catalogue.cards import Strict, did_you_mean, parse
+from star_bench.catalogue.suites import NOT_STATED, SuiteCard
 from star_bench.errors import UsageError
 from star_bench.evaluators.quality.aesthetic import Aesthetic, AestheticCard
 from star_bench.evaluators.quality.clip import Clip, ClipCard
@@ -17,7 +18,6 @@ from star_bench.evaluators.quality.diversity import Diversity, DiversityCard
 from star_bench.evaluators.quality.hps import Hps, HpsCard
 from star_bench.evaluators.quality.image_reward import ImageReward, ImageRewardCard
 from star_bench.evaluators.quality.measure import ImageMeasure
-from star_bench.suites import NOT_STATED, SuiteCard
 
 KINDS = ("clip_score", "aesthetic", "hps", "image_reward", "sharpness", "contrast", "diversity")
 

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from star_bench.analysis.compare import METHODS, Comparison, Row
+from star_bench.analysis.numbers import number, signed
+from star_bench.analysis.runs import SuiteComparison
 from star_bench.reporting import tables
 from star_bench.reporting.chart import Axis
-from star_bench.reporting.comparison.compare import METHODS, Comparison, Row
 from star_bench.reporting.comparison.pair_cards import MOST_UNCHANGED, PairCard, verdict_words
-from star_bench.reporting.comparison.runs import SuiteComparison
 from star_bench.reporting.comparison.tables import each, metrics, p_columns
 from star_bench.reporting.comparison.words import flips_line, interval, moved, p_text, sentence
 from star_bench.reporting.gallery.cards import Card
 from star_bench.reporting.gallery.viewer import viewer_data
-from star_bench.reporting.numbers import number, signed
 from star_bench.reporting.page import Scale, page
-from star_bench.reporting.run_files import Results
+from star_bench.runs.finished import Results
 
 SCRIPTS = ("overlay.js", "details.js", "pairs.js", "gallery.js")
 WAYS = {"": "", "better": "risen", "worse": "fallen", "higher": "moved", "lower": "moved"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from star_bench.reporting.comparison.compare import Comparison, Pair
+from star_bench.analysis.compare import Comparison, Pair
+from star_bench.analysis.numbers import signed
 from star_bench.reporting.comparison.words import better_is_higher
 from star_bench.reporting.gallery.cards import Card, card_of
-from star_bench.reporting.numbers import signed
-from star_bench.reporting.run_files import RunFiles, RunImage
+from star_bench.runs.finished import RunFiles, RunImage
 
 MOST_UNCHANGED = 60
 """Unchanged pairs that are shown, spread over the suite: enough to see what both can do (chosen here)."""

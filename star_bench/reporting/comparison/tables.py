@@ -9,10 +9,10 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from star_bench.reporting.comparison.compare import METHODS, Comparison, Row
-from star_bench.reporting.comparison.runs import SuiteComparison
+from star_bench.analysis.compare import METHODS, Comparison, Row
+from star_bench.analysis.numbers import ABSENT, signed
+from star_bench.analysis.runs import SuiteComparison
 from star_bench.reporting.comparison.words import flips_line, interval, moved, p_text, sentence
-from star_bench.reporting.numbers import ABSENT, signed
 from star_bench.reporting.tables import escape_markdown, terminal_table, to_markdown
 
 P_VALUES = {"p": "p", "p_holm": "p Holm", "p_mcnemar": "p McNemar"}

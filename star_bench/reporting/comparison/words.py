@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from star_bench.reporting.comparison.compare import Comparison, Row
-from star_bench.reporting.numbers import ABSENT, number, signed
+from star_bench.analysis.compare import Comparison, Row
+from star_bench.analysis.numbers import ABSENT, number, signed
 
 ALPHA = 0.05  # chosen here: the level of the intervals, for the tags' corrected p-values
 

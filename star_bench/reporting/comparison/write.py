@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from star_bench.files import write_atomically
+from star_bench.analysis.compare import Comparison
+from star_bench.analysis.runs import SuiteComparison
+from star_bench.files.atomic import write_atomically
 from star_bench.reporting import tables
-from star_bench.reporting.comparison.compare import Comparison
 from star_bench.reporting.comparison.page import render_comparison, render_overview
 from star_bench.reporting.comparison.pair_cards import PairCard, pair_cards
-from star_bench.reporting.comparison.runs import SuiteComparison
 from star_bench.reporting.comparison.tables import as_data, each, flips_frame, tidy_frame, to_report
 from star_bench.reporting.gallery.cards import Card
 

@@ -7,11 +7,11 @@ shows the number alone, so a run that is not whole is refused here.
 from __future__ import annotations
 
 from star_bench import __version__
+from star_bench.analysis.caveats import shortcomings
+from star_bench.analysis.identity import identity_of
+from star_bench.analysis.numbers import number
 from star_bench.errors import Incomplete, Refused
-from star_bench.reporting.identity import identity_of
-from star_bench.reporting.numbers import number
-from star_bench.reporting.run_files import Results
-from star_bench.reporting.tables import shortcomings
+from star_bench.runs.finished import Results
 from star_bench.runs.manifest import Manifest
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from star_bench.analysis.caveats import notices
+from star_bench.analysis.identity import identity_of, measure_of
 from star_bench.errors import Incomplete, UsageError
-from star_bench.reporting.identity import identity_of, measure_of
-from star_bench.reporting.run_files import AggregateEntry, Interval, Results
-from star_bench.reporting.tables import notices
+from star_bench.runs.finished import AggregateEntry, Interval, Results
 from star_bench.runs.manifest import Manifest
 
 SCHEMA_VERSION = "0.3.0"

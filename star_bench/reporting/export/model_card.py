@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from star_bench.reporting.identity import identity_of
-from star_bench.reporting.run_files import AggregateEntry, Results
-from star_bench.reporting.tables import report_markdown, shortcomings
+from star_bench.analysis.caveats import shortcomings
+from star_bench.analysis.identity import identity_of
+from star_bench.reporting.tables import report_markdown
+from star_bench.runs.finished import AggregateEntry, Results
 
 TASK = "text-to-image"
 

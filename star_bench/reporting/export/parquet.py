@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from star_bench.errors import UsageError
-from star_bench.files import replacing
-from star_bench.reporting.run_files import RunFiles
+from star_bench.files.atomic import replacing
+from star_bench.runs.finished import RunFiles
 
 TEXTS = ("model", "suite", "metric", "run", "prompt_id", "prompt", "tag", "status", "picture", "sha256")
 TYPES = {

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from star_bench.analysis.numbers import number
 from star_bench.evaluators.base import Status
 from star_bench.reporting.gallery.alignment import Stretch, alignment_of
 from star_bench.reporting.gallery.detections import Detection, detections_of
 from star_bench.reporting.gallery.ranks import Rank, ranks
 from star_bench.reporting.gallery.thumbnails import Picture, read_picture
 from star_bench.reporting.masks.steps import Strip, read_step_maps, read_strip
-from star_bench.reporting.numbers import number
-from star_bench.reporting.run_files import Results, RunFiles, RunImage
+from star_bench.runs.finished import Results, RunFiles, RunImage
 
 LONGEST_FACT = 300
 """Characters of one detail; scores.jsonl has the whole of it (chosen here)."""

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from star_bench.reporting.run_files import RunImage
+from star_bench.runs.finished import RunImage
 
 
 @dataclass(frozen=True)

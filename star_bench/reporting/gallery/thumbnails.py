@@ -13,8 +13,8 @@ import PIL.ExifTags
 import PIL.Image
 
 from star_bench.errors import Refused
-from star_bench.pictures import decode_image, encode_png
-from star_bench.reporting.run_files import SampleRow
+from star_bench.files.pictures import decode_image, encode_png
+from star_bench.runs.finished import SampleRow
 
 SMALL_SIDE = 256
 """Pictures of at most this many pixels a side are enlarged without smoothing, and are their own thumbnails (chosen here)."""

@@ -12,10 +12,11 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from star_bench.files import write_atomically
+from star_bench.analysis import caveats
+from star_bench.analysis.board import ALPHA, RANGES, TEST, Board, Row, Table
+from star_bench.analysis.numbers import number
+from star_bench.files.atomic import write_atomically
 from star_bench.reporting import tables
-from star_bench.reporting.leaderboard.board import ALPHA, RANGES, TEST, Board, Row, Table
-from star_bench.reporting.numbers import number
 from star_bench.reporting.page import page, scale
 from star_bench.reporting.write import folder_name
 
@@ -24,7 +25,7 @@ COLUMNS = ("table", "rank", "best rank", "worst rank", "model", "value", "low", 
 
 def note(row: Row) -> str:
     """What keeps a run from being ranked, or its rank from being the whole truth."""
-    said = [*tables.shortcomings(row.results)]
+    said = [*caveats.shortcomings(row.results)]
     if row.p_holm is not None and row.p_holm > ALPHA:
         said.append("not shown to differ from the first")
     if row.untested:
@@ -140,7 +141,7 @@ def _table_values(table: Table, out: Path, reports: Path) -> dict[str, Any]:
         "heading": heading(table),
         "tags": tags,
         "scale": scale(table.results),
-        "marks": tables.licence_marks([part for row in table.all_rows for part in row.results.ledger]),
+        "marks": caveats.licence_marks([part for row in table.all_rows for part in row.results.ledger]),
         "rows": [_row_values(row, tags, out, reports) for row in table.all_rows],
     }
 

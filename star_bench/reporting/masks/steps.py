@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from star_bench.reporting.masks.picture import colours
 from star_bench.reporting.masks.sheet import resized
-from star_bench.reporting.run_files import RunFiles, check_record, read_json, read_records
+from star_bench.runs.finished import RunFiles, check_record, read_json, read_records
 
 SETTINGS = "masks.json"
 ROWS = "masks.jsonl"

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from star_bench.files import to_json, write_atomically
-from star_bench.pictures import encode_png
+from star_bench.files.atomic import to_json, write_atomically
+from star_bench.files.pictures import encode_png
 from star_bench.reporting.chart import Chart, Line
 from star_bench.reporting.masks.picture import draw
 from star_bench.reporting.masks.sheet import MaskSheet, Overlap, overlap

@@ -30,7 +30,7 @@ from star_bench.evaluators.geneval.detection.detector import TransformersDetecto
 from star_bench.evaluators.geneval.detection.layout import newer_name, pairs, position_index, to_mmdet, to_transformers
 from star_bench.evaluators.geneval.detection.postprocess import EVERYTHING
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES
-from star_bench.files import sha256_of
+from star_bench.files.digests import sha256_of
 
 State = dict[str, Tensor]
 WRITTEN = ["config.json", "model.safetensors", "preprocessing.json", "provenance.yaml"]

@@ -6,11 +6,11 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.evaluators.geneval.color import crop
 from star_bench.evaluators.geneval.detection.detector import TransformersDetector
 from star_bench.evaluators.geneval.detection.postprocess import Detections, postprocess
 from star_bench.evaluators.geneval.detection.preprocess import Resize, prepare
-from star_bench.shipped import MINIATURE_FOLDER
 
 
 def test_official_sizes() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from star_bench import suites
+from star_bench.catalogue import suites
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.base import Image, Judged, Prompt, Score, Status, check_canaries
 from star_bench.evaluators.geneval.detection.postprocess import Detections

@@ -19,6 +19,8 @@ from fake_hub import serving
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from star_bench.assets.weights import WEIGHTS_VARIABLE, WeightsReference
+from star_bench.catalogue.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 from star_bench.errors import MissingWeights, Refused
 from star_bench.evaluators.geneval import fetch
 from star_bench.evaluators.geneval.color import OpenClipColorJudge, crop
@@ -29,10 +31,8 @@ from star_bench.evaluators.geneval.fetch import fetch_color_judge, fetch_detecto
 from star_bench.evaluators.geneval.install import install_color_judge, install_detector
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, COLORS, row
 from star_bench.evaluators.geneval.published import COLOR_COMMIT, COLOR_FILE, COLOR_REPOSITORY, COLOR_SHA256
-from star_bench.files import sha256_of
+from star_bench.files.digests import sha256_of
 from star_bench.miniature.scenes import SMALL, draw_row
-from star_bench.shipped import MINIATURE_FOLDER, SUITES_FOLDER
-from star_bench.weights import WEIGHTS_VARIABLE, WeightsReference
 
 CLOSED = ("127.0.0.1", 9)
 MINIATURE_CLIP = MINIATURE_FOLDER / "clip"

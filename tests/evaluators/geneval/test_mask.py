@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from star_bench import suites
+from star_bench.catalogue import suites
 from star_bench.evaluators.base import Prompt
 from star_bench.evaluators.geneval.evaluator import GenEval
 from star_bench.evaluators.geneval.mask import MASK_SIDE, decode, encode

@@ -18,6 +18,8 @@ from benchmarks.parity.detectors import (
     worst,
     write_random,
 )
+from star_bench.catalogue.plugins import DETECTORS, load
+from star_bench.catalogue.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.geneval.detection.architecture import OFFICIAL, Architecture
 from star_bench.evaluators.geneval.detection.attention_check import check_attention
@@ -26,8 +28,6 @@ from star_bench.evaluators.geneval.detection.layout import pairs
 from star_bench.evaluators.geneval.detection.mmcv_stand_in import StandIn, provide_operators
 from star_bench.evaluators.geneval.detection.mmdet_detector import MmdetDetector
 from star_bench.evaluators.geneval.detection.preprocess import OFFICIAL_RESIZE, Preprocessing, Resize, prepare
-from star_bench.plugins import DETECTORS, load
-from star_bench.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 
 pytest.importorskip("mmdet", reason="the extra star-bench[mmdet] is not installed")
 

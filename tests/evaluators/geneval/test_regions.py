@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from star_bench import suites
+from star_bench.catalogue import suites
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator, Prompt
 from star_bench.evaluators.geneval.evaluator import GenEval

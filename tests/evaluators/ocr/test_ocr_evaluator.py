@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from star_bench import suites
+from star_bench.catalogue import suites
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Prompt, Status, check_canaries
 from star_bench.evaluators.ocr.evaluator import Ocr, drawn_word, length_class

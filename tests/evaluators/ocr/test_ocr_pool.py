@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from star_bench import suites
+from star_bench.catalogue import suites
 from star_bench.errors import MissingWeights, UsageError
 from star_bench.evaluators.ocr.evaluator import drawn_word
 from star_bench.evaluators.ocr.pool import Pool, Reading

@@ -11,7 +11,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import pytest
 
-from star_bench import suites
+from star_bench.catalogue import suites
 from star_bench.evaluators.base import Prompt
 from star_bench.evaluators.ocr.evaluator import Ocr
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from audit import heard
 
-from star_bench import plugins, suites
+from star_bench.catalogue import plugins, suites
+from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import Incomplete, MissingWeights, Refused, UsageError
 from star_bench.evaluators.base import Prompt, Status, check_canaries
 from star_bench.evaluators.pickscore.backends import PICKSCORE
 from star_bench.evaluators.pickscore.evaluator import Preference
 from star_bench.miniature.suite_files import preference_canary, preference_prompts
-from star_bench.suites import SuiteCard
 
 PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 RNG = np.random.default_rng(0)

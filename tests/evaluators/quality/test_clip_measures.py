@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from star_bench.assets.weights import WeightsReference
 from star_bench.errors import MissingWeights, Refused, UsageError
 from star_bench.evaluators.quality import checkpoint
 from star_bench.evaluators.quality.aesthetic import Aesthetic, AestheticCard
@@ -22,8 +23,7 @@ from star_bench.evaluators.quality.clip import Clip, ClipCard
 from star_bench.evaluators.quality.clip_score import ClipScore, ClipScoreCard
 from star_bench.evaluators.quality.hps import Hps, HpsCard, fitted
 from star_bench.evaluators.quality.measure import Picture
-from star_bench.files import sha256_of
-from star_bench.weights import WeightsReference
+from star_bench.files.digests import sha256_of
 
 TEXTS = ("a photo of a red car", "Two  dogs", "a very long text " * 60)
 

@@ -14,13 +14,14 @@ import pytest
 import yaml
 from audit import opened
 
-from star_bench import prompt_files, suites
+from star_bench.assets import prompt_files
+from star_bench.catalogue import suites
+from star_bench.catalogue.suites import JudgeWeights, SuiteCard
 from star_bench.errors import MissingWeights, Refused, UsageError
 from star_bench.evaluators.base import Prompt, Status, check_canaries
 from star_bench.evaluators.quality.clip_score import ClipScore
 from star_bench.evaluators.quality.diversity import Diversity, mean_distance
 from star_bench.evaluators.quality.evaluator import Quality
-from star_bench.suites import JudgeWeights, SuiteCard
 
 PROMPTS = [Prompt("0", "a red car"), Prompt("1", "a blue chair"), Prompt("2", "a red car")]
 

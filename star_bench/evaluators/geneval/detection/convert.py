@@ -28,7 +28,8 @@ from star_bench.evaluators.geneval.detection.layout import to_transformers
 from star_bench.evaluators.geneval.detection.preprocess import OFFICIAL_RESIZE
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES
 from star_bench.evaluators.geneval.published import PUBLISHED
-from star_bench.files import disk_error, sha256_of, to_json
+from star_bench.files.atomic import disk_error, to_json
+from star_bench.files.digests import sha256_of
 
 PROVENANCE_FILE = "provenance.yaml"
 

@@ -15,12 +15,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import Mask2FormerForUniversalSegmentation
 
-from star_bench.cards import Strict, parse
+from star_bench.catalogue.cards import Strict, parse
 from star_bench.errors import Refused
 from star_bench.evaluators.geneval.detection.layout import position_index
 from star_bench.evaluators.geneval.detection.postprocess import Detections, postprocess
 from star_bench.evaluators.geneval.detection.preprocess import OFFICIAL_RESIZE, Preprocessing, Resize, prepare
-from star_bench.json_files import read_config
+from star_bench.files.json import read_config
 
 PREPROCESSING_FILE = "preprocessing.json"
 """In a weights folder: {"resize": {"short": ..., "long": ...}} or {"resize": null}. Without it, the official bounds."""

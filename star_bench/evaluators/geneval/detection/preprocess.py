@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from star_bench.cards import did_you_mean
+from star_bench.catalogue.cards import did_you_mean
 from star_bench.errors import UsageError
 
 Preprocessing = Literal["mmdet-2.x", "mmdet-3.x"]

@@ -1,0 +1,1 @@
+"""What lies on this machine: weights, prompt files, repositories; found, fetched, checked by digest."""

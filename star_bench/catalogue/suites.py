@@ -1,0 +1,174 @@
+"""A suite is a card: evaluator, prompts, judges, protocol defaults, canaries, licence, published numbers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from star_bench.catalogue.cards import Strict, did_you_mean, load_yaml, parse
+from star_bench.catalogue.shipped import SUITES_FOLDER
+from star_bench.errors import UsageError
+from star_bench.files.digests import Digest
+
+Commercial = Annotated[
+    Literal["yes", "no", "unknown"],
+    BeforeValidator(lambda said: "yes" if said is True else "no" if said is False else said),
+]
+"""Whether commercial use is allowed: in YAML true, false or unknown, which is what nobody stated plainly."""
+NOT_STATED = "not stated"
+
+
+class Published(Strict):
+    """A number somebody else printed, with enough to know what it is."""
+
+    value: float
+    metric: str = ""
+    source: str
+    protocol: str = "not stated"
+    tags: dict[str, float] = Field(default_factory=dict)
+
+
+class PublishedNumber(Published):
+    """A number that somebody else printed for this suite."""
+
+    model: str
+
+
+class TrainingSource(Strict):
+    """The prompts that models for this suite are trained on: a file as in PromptSource. No run of the suite reads it;
+    the trainer and the leakage report do."""
+
+    path: str
+    repository: str | None = None
+    revision: str | None = None
+    digest: Annotated[Digest, BeforeValidator(Digest.parse)] | None = None
+    licence: str = NOT_STATED
+    commercial: Commercial = "unknown"
+    licence_url: str | None = None
+
+
+class PromptSource(Strict):
+    """generator: made by the evaluator's own code with `options`; or a file (`path`, relative to the card, or a file in
+    a GitHub repository) with its sha256, which pins the content whatever the revision is called.
+
+    repeats and training are not part of the card's content: the run's digest holds the prompts themselves, and what
+    others were trained on changes no picture and no score. Nor does what may be done with the prompts.
+    """
+
+    generator: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    path: str | None = None
+    repository: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    repeats: int | None = Field(default=None, ge=2, exclude=True)
+    """The file says every prompt so many times, and the suite once; without it, every line is a prompt of its own."""
+    training: TrainingSource | None = Field(default=None, exclude=True)
+    licence: str = NOT_STATED
+    commercial: Commercial = Field(default="unknown", exclude=True)
+    licence_url: str | None = Field(default=None, exclude=True)
+
+
+class JudgeWeights(Strict):
+    """Weights that a suite judges with, and what may be done with them."""
+
+    name: str
+    licence: str = NOT_STATED
+    commercial: Commercial = "unknown"
+    licence_url: str | None = None
+
+
+class GenerationDefaults(Strict):
+    """What a suite's protocol asks of a generation; a checkpoint's own defaults fill what is left open."""
+
+    samples: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    guidance_scale: float | None = Field(default=None, ge=0)
+    negative_prompt: str | None = None
+    height: int | None = Field(default=None, ge=8)
+    width: int | None = Field(default=None, ge=8)
+    max_sequence_length: int | None = Field(default=None, ge=1)
+
+
+class CanaryCard(Strict):
+    """A picture beside the card, and the range that its score must lie in."""
+
+    image: str
+    prompt: str
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> CanaryCard:
+        if self.low > self.high:
+            raise ValueError(f"no score lies between {self.low:g} and {self.high:g}")
+        return self
+
+
+class RelativeCanaryCard(Strict):
+    """A picture beside the card that must score higher with its prompt than with another, `above`, by so much: for a judge
+    whose scores have no known range."""
+
+    image: str
+    prompt: str
+    above: str
+    by: float = Field(gt=0)
+    measure: str | None = None
+    """The name of the aggregate that must say so; None: the first, the score itself."""
+
+
+class SuiteCard(Strict):
+    """benchmarks/suites/<name>/card.yaml"""
+
+    name: str
+    title: str
+    summary: str
+    evaluator: str
+    prompts: PromptSource
+    judges: dict[str, Any] = Field(default_factory=dict)
+    judge_weights: list[JudgeWeights] = Field(default_factory=list, exclude=True)
+    """Their licences; not part of the card's content, as the judges' digests name the weights."""
+    protocol: GenerationDefaults = GenerationDefaults()
+    canaries: list[CanaryCard | RelativeCanaryCard] = Field(default_factory=list)
+    licence: str
+    papers: list[str] = Field(default_factory=list)
+    published: list[PublishedNumber] = Field(default_factory=list)
+    folder: Path = Field(default=Path(), exclude=True)
+    """Where the card lies; set at load, not part of its content."""
+
+    @property
+    def asked(self) -> str:
+        """What a user types to mean this suite: its name, or the folder of a card of their own."""
+        if self.folder == SUITES_FOLDER / self.name:
+            return self.name
+        return f"./{self.folder}" if str(self.folder) in names() else str(self.folder)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What the card says, without where it lies: enters the run's digest."""
+        return self.model_dump(mode="json", exclude={"folder", "published", "title", "summary", "papers"})
+
+
+def names() -> list[str]:
+    """All suites that come with the package."""
+    return sorted(path.parent.name for path in SUITES_FOLDER.glob("*/card.yaml"))
+
+
+def load(name: str) -> SuiteCard:
+    """The card of a suite by name, or by the path of a card.yaml or of its folder. A shipped name means the shipped suite,
+    whatever lies in the working folder: `./name` is the folder.
+
+    Raises UsageError for an unknown name or a broken card.
+    """
+    path = Path(name)
+    if name in names():
+        path = SUITES_FOLDER / name / "card.yaml"
+    elif path.is_dir():
+        path = path / "card.yaml"
+    elif path.suffix != ".yaml":
+        raise UsageError(f"there is no suite named {name!r}", did_you_mean(name, names()))
+    return parse(SuiteCard, {**load_yaml(path), "folder": path.parent}, str(path))

@@ -1,0 +1,116 @@
+"""What can be named: models, suites, recipes, runs, licences. Rows of plain data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from star_bench.catalogue import checkpoints
+from star_bench.catalogue import licences as licensed
+from star_bench.catalogue import suites as suite_cards
+from star_bench.catalogue.cards import did_you_mean
+from star_bench.errors import Refused, UsageError
+from star_bench.files.json import read_json
+from star_bench.training import recipe as training_recipes
+
+KEPT_WHOLE = ("name", "model", "suite", "run", "state", "value")
+"""Columns that a narrow terminal does not cut: what a person types or reads off."""
+ALLOWS = {"commercial": "yes", "non-commercial": "no", "unknown": "unknown"}
+"""What --licence says, and the column "commercial" that it keeps."""
+
+
+def _kept(rows: list[dict[str, Any]], licence: str | None) -> list[dict[str, Any]]:
+    """Raises UsageError for a word that is not in ALLOWS."""
+    if licence is None:
+        return rows
+    if licence not in ALLOWS:
+        raise UsageError(f"there is no kind of licence {licence!r}", did_you_mean(licence, ALLOWS))
+    return [row for row in rows if row["commercial"] == ALLOWS[licence]]
+
+
+def models(licence: str | None = None) -> list[dict[str, Any]]:
+    """One row per entry of checkpoints.yaml. A LoRA is free for commercial use only where its base is too.
+
+    licence: a word of ALLOWS, to list only such. Raises UsageError for another word.
+    """
+    rows = []
+    for name in checkpoints.names():
+        entry = checkpoints.resolve(name)
+        rows.append(
+            {
+                "name": name,
+                "base": entry.base,
+                "commercial": licensed.commercial(licensed.of_checkpoint(entry)),
+                "licence": entry.licence,
+                "status": "claimed, weights not released" if entry.status == "claimed" else entry.status,
+                "source": str(entry.lora or entry.source),
+            }
+        )
+    return _kept(rows, licence)
+
+
+def licences(licence: str | None = None) -> list[dict[str, Any]]:
+    """The ledger: one row per model, prompt set and judge, with the suites that use it; a LoRA's base is a row of its
+    own. licence: as in `models`.
+    """
+    used: dict[licensed.Licensed, list[str]] = {}
+    for name in checkpoints.names():
+        used.setdefault(licensed.of_checkpoint(checkpoints.resolve(name))[0], [])
+    for name in suite_cards.names():
+        card = suite_cards.load(name)
+        for part in (*licensed.of_suite(card), *licensed.of_training(card)):
+            used.setdefault(part, []).append(name)
+    rows = [
+        {
+            "of": part.of,
+            "name": part.name,
+            "licence": part.licence,
+            "commercial": part.commercial,
+            "used_by": ", ".join(names) or None,
+            "stated_at": part.licence_url,
+        }
+        for part, names in used.items()
+    ]
+    return _kept(rows, licence)
+
+
+def suites() -> list[dict[str, Any]]:
+    """One row per suite card."""
+    cards = [suite_cards.load(name) for name in suite_cards.names()]
+    return [{"name": c.name, "title": c.title, "evaluator": c.evaluator, "summary": c.summary} for c in cards]
+
+
+def recipes() -> list[dict[str, Any]]:
+    """One row per recipe that comes with the package."""
+    loaded = [training_recipes.load(name) for name in training_recipes.names()]
+    return [
+        {"name": r.name, "model": r.model, "rewards": " ".join(each.suite for each in r.rewards), "title": r.title}
+        for r in loaded
+    ]
+
+
+def runs(folder: Path) -> list[dict[str, Any]]:
+    """One row per run directory below `folder`, finished or not."""
+    rows = []
+    for manifest in sorted(folder.glob("*/*/*/manifest.json")):
+        results = manifest.parent / "results.json"
+        try:
+            found = read_json(results) if results.exists() else None
+            headline = found["aggregates"][0] if found else None
+            complete, subset = bool(found and found["complete"]), bool(found and found["subset"])
+            measure, value = (headline["title"], headline["value"]) if headline else (None, None)
+            state = "unfinished" if found is None else "complete" if complete else "incomplete"
+        except (Refused, LookupError, TypeError):  # one broken run must not hide the others
+            state, measure, value, subset = "broken", None, None, False
+        rows.append(
+            {
+                "model": manifest.parts[-4],
+                "suite": manifest.parts[-3],
+                "run": manifest.parts[-2],
+                "state": state,
+                "measure": measure,
+                "value": value,
+                "subset": subset,
+            }
+        )
+    return rows
