@@ -166,7 +166,7 @@ def test_unpacked_wheel_finds_its_own_files(wheel: zipfile.ZipFile, tmp_path: Pa
     """Away from a checkout: the files inside the package are the ones that count."""
     wheel.extractall(tmp_path)
     code = (
-        "import json; from star_bench import checkpoints, shipped, suites; "
+        "import json; from star_bench.catalogue import checkpoints, shipped, suites; "
         "print(json.dumps([str(shipped.PACKAGE), suites.names(), checkpoints.names()]))"
     )
     package, suites, models = json.loads(run("-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path)))

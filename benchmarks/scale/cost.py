@@ -115,7 +115,7 @@ def suite_cost(name: str) -> Cost:
     text = CLIP_TOKENS + protocol.max_sequence_length
     forward = transformer_flops(architecture, image_tokens=image, text_tokens=text, rank=0).forward
     branches = 2 if protocol.guidance_scale > 1 else 1
-    pictures = prompts * protocol.samples
+    pictures = prompts * (card.protocol.samples or 1)
     each = protocol.steps * branches * forward + decode_flops(protocol.height, protocol.width)
     return Cost(name, pictures, pictures * each / 1e15, GENERATION_UTILISATION)
 

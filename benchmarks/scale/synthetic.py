@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,15 @@ from star_bench.catalogue.protocol import Protocol
 from star_bench.evaluators.base import Evaluator, Prompt
 from star_bench.files.atomic import to_json
 from star_bench.runs import summary
+from star_bench.runs.draw import opening
 from star_bench.runs.environment import environment
 from star_bench.runs.plan import Plan, Subject
+from star_bench.runs.score import planned
 from star_bench.runs.workers import make_evaluator
 
 SUITE = "geneval"
-PROTOCOL = Protocol(4, 40, 4.5, "", 512, 512, 128, 0, "float16", "cuda")
+SAMPLES = 4
+PROTOCOL = Protocol(40, 4.5, "", 512, 512, 128, 0, "float16", "cuda")
 """The suite's own, on a GPU."""
 JUDGES = {"detector": "d" * 64, "color": "c" * 64}
 STARTED = "2026-01-01T00:00:00+00:00"
@@ -59,34 +62,32 @@ def write_run(world: World, runs: Path, number: int) -> Path:
     licence = Licensed("model", name, "Apache-2.0", "yes", None)
     subject = Subject(name, digest, "Apache-2.0", licences=(licence,))
     card, prompts = world.evaluator.card, world.prompts
-    plan = Plan(subject, card, world.evaluator.metric, JUDGES, prompts, len(prompts), PROTOCOL.samples, PROTOCOL)
+    plan = Plan(subject, card, world.evaluator.metric, JUDGES, prompts, len(prompts), SAMPLES, PROTOCOL)
     samples, scores = _rows(plan, world, np.random.default_rng([1, number]))
     results = summary.summarise(plan, world.evaluator, scores, canaries=6)
-    session = {
-        "started": STARTED,
-        "finished": STARTED,
-        "images_made": len(plan.items),
-        "generation_s": 7000.0,
-        "scoring_s": 900.0,
-    }
-    manifest = {
-        "schema": 1,
-        "digest": plan.digest(),
-        **plan.identity(),
-        "sessions": [session],
+    times = {"started": STARTED, "finished": STARTED}
+    about = {
         "environment": world.environment,
         "source": {"checkpoint": name, "place": name, "base": None, "commit": None},
     }
     asked = [{"id": p.id, "text": p.text, "tag": p.tag, "metadata": p.metadata} for p in prompts]
-    folder = plan.folder(runs)
+    values = summary.values(plan, world.evaluator, scores)
+    folder, pictures = plan.folder(runs), plan.pictures.folder(runs)
+    drawn = {"images_made": len(plan.items), "generation_s": 7000.0}
+    what = opening(plan.pictures, batch_size=8, **about)["what"]
+    _write(pictures, {**what, "sessions": [{**times, **drawn}], **about}, {"samples": samples})
+    scored = {**planned(plan), "sessions": [{**times, "scoring_s": 900.0}], **about}
+    _write(folder, scored, {"prompts": asked, "scores": scores.values(), "values": values})
+    (folder / "results.json").write_bytes(to_json(results))
+    return folder
+
+
+def _write(folder: Path, manifest: dict[str, Any], files: dict[str, Iterable[Any]]) -> None:
     folder.mkdir(parents=True)
     (folder / "lock").touch()
     (folder / "manifest.json").write_bytes(to_json(manifest))
-    (folder / "results.json").write_bytes(to_json(results))
-    values = summary.values(plan, world.evaluator, scores)
-    for file, rows in {"prompts": asked, "samples": samples, "scores": scores.values(), "values": values}.items():
-        (folder / f"{file}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return folder
+    for name, rows in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _rows(plan: Plan, world: World, rng: np.random.Generator) -> tuple[list[dict[str, Any]], dict[Any, Any]]:

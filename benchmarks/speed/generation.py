@@ -35,13 +35,13 @@ from star_bench.generation.noise import latent_noise
 from star_bench.generation.pipeline import load
 from star_bench.generation.quiet import quiet_libraries
 from star_bench.generation.sampler import Embedding, Sampler, to_uint8
+from star_bench.runs.draw import generate
 from star_bench.runs.engines.base import Settings
 from star_bench.runs.engines.local import LocalEngine
-from star_bench.runs.execute import generate
+from star_bench.runs.pictures import PictureStore
 from star_bench.runs.plan import Item
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, choose_device, prepare
-from star_bench.runs.store import RunStore
 from star_bench.runs.workers import generating
 from star_bench.training.architecture import (
     CLIP_TOKENS,
@@ -64,7 +64,7 @@ class Miniature:
 
     def __init__(self, device: str, folder: Path, steps: int, dtype: str = "auto") -> None:
         options = Options(
-            suite="geneval-miniature",
+            suites=("geneval-miniature",),
             model="miniature",
             limit=PROMPTS,
             samples=SAMPLES,
@@ -73,7 +73,8 @@ class Miniature:
             dtype=dtype,
             runs=folder,
         )
-        plan = prepare(options).plan
+        (part,) = prepare(options).parts
+        plan = part.plan
         assert plan.protocol is not None
         self.folder, self.protocol = folder, plan.protocol
         self.batches = plan.batches(BATCH)
@@ -85,7 +86,7 @@ class Miniature:
         """As a run does: embeddings kept, batches over prompts, PNG files synced with a row each."""
         self.sampler._embeddings.clear()
         out = self._fresh("star-bench")
-        store = RunStore(out)
+        store = PictureStore(out)
         worker = generating(self.sampler, lambda _: None)
         for _ in generate(self.batches, store, lambda: worker, LocalEngine(Settings()), Silent()):
             pass
@@ -191,7 +192,7 @@ def random_sampler(device: str, *, tiny: bool, kernels: str = "default", side: i
     pipe.set_progress_bar_config(disable=True)
     name = "cpu" if device == "cpu" else "cuda"
     dtype_name = str(dtype).removeprefix("torch.")
-    sampler = Sampler(pipe, Protocol(1, steps, 4.5, "", side, side, T5_TOKENS, 0, dtype_name, name, kernels=kernels))
+    sampler = Sampler(pipe, Protocol(steps, 4.5, "", side, side, T5_TOKENS, 0, dtype_name, name, kernels=kernels))
     for text in ("", "a prompt"):
         tokens = torch.randn(1, CLIP_TOKENS + T5_TOKENS, config["joint_attention_dim"], dtype=dtype, device=device)
         pooled = torch.randn(1, config["pooled_projection_dim"], dtype=dtype, device=device)

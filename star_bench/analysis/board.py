@@ -221,7 +221,7 @@ def _run_files(entry: Entry, known: Prompts, *, values: bool = False) -> RunFile
     """As `differences` and `values_of` want a run, without its images."""
     read = read_records(entry.folder / "values.jsonl", ValuesRow) if values else []
     of_prompt = {row.prompt_id: row.values for row in read}
-    return RunFiles(entry.folder, entry.results, entry.suite, known[entry.prompts_sha256], (), of_prompt)
+    return RunFiles(entry.folder, entry.folder, entry.results, entry.suite, known[entry.prompts_sha256], (), of_prompt)
 
 
 def _tested(table: Table, tests: int, known: Prompts) -> Table:

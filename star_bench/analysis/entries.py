@@ -15,6 +15,7 @@ from star_bench.errors import Refused, UsageError
 from star_bench.files.digests import sha256_of
 from star_bench.files.json import parse_json, read_json
 from star_bench.runs.finished import Results, check_record
+from star_bench.runs.pictures import PICTURES
 
 PROMPTS = b'\n  "prompts": ['
 """In a manifest as star-bench writes it, by far the longest entry, of which nothing is needed here. Two spaces make it a
@@ -56,7 +57,7 @@ def read_entries(runs: Path, suite: str) -> tuple[list[Entry], list[LeftOut]]:
         except Refused as error:
             left_out.append(LeftOut(folder, f"broken: {error.problem}"))
     if not entries and not left_out:
-        there = {path.name for path in runs.glob("*/*") if path.is_dir()}
+        there = {path.name for path in runs.glob("*/*") if path.is_dir()} - {PICTURES}
         remedy = did_you_mean(suite, there) if there else "name the folder of your runs with --runs"
         raise UsageError(f"there is no run of {suite!r} below {runs}", remedy)
     return entries, left_out
@@ -64,7 +65,7 @@ def read_entries(runs: Path, suite: str) -> tuple[list[Entry], list[LeftOut]]:
 
 def _plain(suite: str) -> str:
     """A suite's name and no pattern, nor a way to another folder. Raises UsageError."""
-    if not suite or set(suite) & set("*?[]/\\") or suite in (".", ".."):
+    if not suite or set(suite) & set("*?[]/\\") or suite in (".", "..", PICTURES):
         raise UsageError(f"{suite!r} is no suite's name", "see 'star-bench ls runs' for the suites that were run")
     return suite
 

@@ -12,11 +12,10 @@ KERNELS = ("default", "compiled", "math", "flash", "efficient", "cudnn")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How images are made. All of it enters the digest; batch size, order and sharding can't change an image
-    and are not here. Defaults come from the suite's card and the checkpoint, never from this class."""
+    """How images are made. All of it enters the digest of pictures; batch size, order, sharding and how many images of a
+    prompt there are can't change an image and are not here. Defaults come from the suite's card and the checkpoint, never
+    from this class."""
 
-    samples: int
-    """Images per prompt."""
     steps: int
     """Denoising steps of the ODE solver."""
     guidance_scale: float

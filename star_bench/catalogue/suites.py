@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from star_bench.catalogue.cards import Strict, did_you_mean, load_yaml, parse
 from star_bench.catalogue.shipped import SUITES_FOLDER
@@ -54,8 +55,7 @@ class PromptSource(Strict):
     """generator: made by the evaluator's own code with `options`; or a file (`path`, relative to the card, or a file in
     a GitHub repository) with its sha256, which pins the content whatever the revision is called.
 
-    repeats and training are not part of the card's content: the run's digest holds the prompts themselves, and what
-    others were trained on changes no picture and no score. Nor does what may be done with the prompts.
+    None of it enters a digest: those hold the prompts themselves.
     """
 
     generator: str | None = None
@@ -64,12 +64,12 @@ class PromptSource(Strict):
     repository: str | None = None
     revision: str | None = None
     sha256: str | None = None
-    repeats: int | None = Field(default=None, ge=2, exclude=True)
+    repeats: int | None = Field(default=None, ge=2)
     """The file says every prompt so many times, and the suite once; without it, every line is a prompt of its own."""
-    training: TrainingSource | None = Field(default=None, exclude=True)
+    training: TrainingSource | None = None
     licence: str = NOT_STATED
-    commercial: Commercial = Field(default="unknown", exclude=True)
-    licence_url: str | None = Field(default=None, exclude=True)
+    commercial: Commercial = "unknown"
+    licence_url: str | None = None
 
 
 class JudgeWeights(Strict):
@@ -121,17 +121,23 @@ class RelativeCanaryCard(Strict):
     """The name of the aggregate that must say so; None: the first, the score itself."""
 
 
+def _suite_name(name: str) -> str:
+    if name == "pictures":
+        raise ValueError("'pictures' is the folder of what is drawn: give the suite another name")
+    return name
+
+
 class SuiteCard(Strict):
     """benchmarks/suites/<name>/card.yaml"""
 
-    name: str
+    name: Annotated[str, AfterValidator(_suite_name)]
     title: str
     summary: str
     evaluator: str
     prompts: PromptSource
     judges: dict[str, Any] = Field(default_factory=dict)
-    judge_weights: list[JudgeWeights] = Field(default_factory=list, exclude=True)
-    """Their licences; not part of the card's content, as the judges' digests name the weights."""
+    judge_weights: list[JudgeWeights] = Field(default_factory=list)
+    """Their licences."""
     protocol: GenerationDefaults = GenerationDefaults()
     canaries: list[CanaryCard | RelativeCanaryCard] = Field(default_factory=list)
     licence: str
@@ -149,8 +155,39 @@ class SuiteCard(Strict):
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What the card says, without where it lies: enters the run's digest."""
-        return self.model_dump(mode="json", exclude={"folder", "published", "title", "summary", "papers"})
+        """What the card says of its judge, without words about it: for a run's manifest, so that another machine can judge
+        the run again."""
+        return {"name": self.name, **self.judging, "judges": _without(self.judges, WORDS)}
+
+    @cached_property
+    def judging(self) -> dict[str, Any]:
+        """What of the card can change a score, and so enters the digest of scores. Not where weights lie: what they are is
+        said by their own digests."""
+        return judging_of(self.model_dump(mode="json", include={"evaluator", "judges"}))
+
+
+WORDS = ("what", "source", "fetch")
+"""Keys of a card's `weights` that are for people."""
+
+
+def judging_of(card: Mapping[str, Any]) -> dict[str, Any]:
+    """`SuiteCard.judging` of a card as plain data, such as a manifest has it."""
+    return {"evaluator": card.get("evaluator"), "judges": _without(card.get("judges"), None)}
+
+
+def _without(value: Any, words: Collection[str] | None) -> Any:
+    """Settings without these keys of each mapping under "weights"; None: without these mappings."""
+    if isinstance(value, list):
+        return [_without(each, words) for each in value]
+    if not isinstance(value, dict):
+        return value
+    out = {}
+    for key, inner in value.items():
+        if key != "weights" or not isinstance(inner, dict):
+            out[key] = _without(inner, words)
+        elif words is not None:
+            out[key] = {name: said for name, said in inner.items() if name not in words}
+    return out
 
 
 def names() -> list[str]:

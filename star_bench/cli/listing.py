@@ -11,6 +11,7 @@ from star_bench.catalogue import suites as suite_cards
 from star_bench.catalogue.cards import did_you_mean
 from star_bench.errors import Refused, UsageError
 from star_bench.files.json import read_json
+from star_bench.runs.pictures import PICTURES
 from star_bench.training import recipe as training_recipes
 
 KEPT_WHOLE = ("name", "model", "suite", "run", "state", "value")
@@ -93,6 +94,8 @@ def runs(folder: Path) -> list[dict[str, Any]]:
     """One row per run directory below `folder`, finished or not."""
     rows = []
     for manifest in sorted(folder.glob("*/*/*/manifest.json")):
+        if manifest.parts[-3] == PICTURES:
+            continue
         results = manifest.parent / "results.json"
         try:
             found = read_json(results) if results.exists() else None

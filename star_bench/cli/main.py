@@ -26,7 +26,7 @@ from star_bench.cli.masks import localise, masks, run_masks
 from star_bench.cli.output import SHOWN, Device, Json, Runs, print_listing, print_result
 from star_bench.cli.power import power
 from star_bench.cli.replicate import replicate
-from star_bench.cli.run import merge, pull, run
+from star_bench.cli.run import merge, pull, run, score
 from star_bench.cli.train import curves, register, train
 from star_bench.cli.watch import PanelPairs, watch
 from star_bench.cli.wins import wins
@@ -94,6 +94,7 @@ def list_things(
 
 
 app.command("run")(run)
+app.command()(score)
 app.command()(merge)
 app.command()(pull)
 app.command(cls=PanelPairs)(watch)

@@ -151,7 +151,7 @@ def run_masks(
     from star_bench.catalogue.cards import parse
     from star_bench.cli.progress import RichProgress
     from star_bench.generation.quiet import quiet_libraries
-    from star_bench.reporting.write import folder_name, write_report
+    from star_bench.reporting.write import report_name, write_report
     from star_bench.runs.finished import read_finished, run_folder
     from star_bench.runs.manifest import read_manifest
     from star_bench.training import blocks as blocks_of
@@ -179,7 +179,7 @@ def run_masks(
     images = [image for image in finished.images if image.prompt.id in wanted]
     with RichProgress() as bar:
         count = draw_run(finished, loaded, allocation, images=images, batch_size=batch_size, bar=bar)
-    page = write_report(folder, reports / folder_name(finished.results))
+    page = write_report(folder, reports / report_name(finished.results))
     result = {"run": str(folder), "images": len(images), "with_maps": count, "report": str(page)}
     if as_json:
         print_result(result, as_json=True)

@@ -1,10 +1,10 @@
-"""`star-bench run`, and `star-bench merge` for a run that was made in shards."""
+"""`star-bench run`; `score` for pictures that are stored; `merge` for a run that was made in shards; `pull`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,18 +13,29 @@ from star_bench.cli.output import Device, Json, Reports, Runs, print_result
 from star_bench.cli.prompts import PromptsDir
 from star_bench.errors import Incomplete, UsageError
 
+if TYPE_CHECKING:
+    from star_bench.runs.run import Options
+
 OF_GENERATION = (
     *("base", "steps", "guidance", "size", "seed", "dtype", "kernels"),
     *("free_text_encoders", "workers", "gpus"),
 )
 """Parameters of `run` that say how pictures are made."""
+OF_SCORING = ("scoring_workers", "scoring_gpus")
+"""Parameters of `run` that say how pictures are judged."""
 OF_A_CLUSTER = ("workers", "gpus", "scoring_workers", "scoring_gpus", "address")
 """Parameters of `run` that say which processes of an engine elsewhere do the work."""
 
 
+Suites = Annotated[
+    list[str],
+    typer.Option(metavar="SUITE[,SUITE]", help="Suites by name (star-bench ls suites), or the path of a card.yaml."),
+]
+
+
 def run(
     ctx: typer.Context,
-    suite: Annotated[str, typer.Option(help="A suite's name (star-bench ls suites) or the path of a card.yaml.")],
+    suite: Suites,
     model: Annotated[str | None, typer.Option(help="A name in checkpoints.yaml, a path, or org/name@revision.")] = None,
     base: Annotated[str | None, typer.Option(help="The pipeline under a LoRA that doesn't say it.")] = None,
     images: Annotated[Path | None, typer.Option(help="Score pictures made elsewhere instead of a model's.")] = None,
@@ -59,6 +70,9 @@ def run(
         str | None, typer.Option(help="Keep a copy at this address (s3://, gs://, file://, ...), and go on from it.")
     ] = None,
     shard: Annotated[str | None, typer.Option(help="Only part i of n, as in 2/7; 'star-bench merge' ends it.")] = None,
+    score: Annotated[
+        bool, typer.Option("--score/--no-score", help="Only draw; 'star-bench score' judges later.")
+    ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -75,8 +89,10 @@ def run(
     from star_bench.runs.shards import Shard
 
     prompt_files.use_folder(prompts_dir)
+    if not score:
+        refuse_given(ctx, ("reports", *OF_SCORING), "with --no-score")
     options = runner.Options(
-        suite=suite,
+        suites=suite_names(suite),
         model=model,
         base=base,
         images=images,
@@ -97,32 +113,85 @@ def run(
         scoring_workers=Workers(scoring_workers, scoring_gpus),
         address=address,
         shard=Shard.parse(shard) if shard else None,
+        score=score,
     )
+    _carry_out(options, reports=reports, mirror=mirror, dry_run=dry_run, as_json=as_json)
+
+
+def score(
+    pictures: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or the folder of its pictures.")],
+    suite: Suites,
+    samples: Annotated[int | None, typer.Option(min=1, help="Images per prompt that are judged.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="As the pictures were drawn with.")] = None,
+    prompts_dir: PromptsDir = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward; no score depends on it.")] = 8,
+    device: Device = "auto",
+    reports: Reports = Path("reports"),
+    as_json: Json = False,
+) -> None:
+    """Judge stored pictures, by any suite with their prompts. Nothing is drawn, and no model is loaded."""
+    from star_bench.assets import prompt_files
+    from star_bench.runs import run as runner
+    from star_bench.runs.manifest import stored_pictures
+
+    prompt_files.use_folder(prompts_dir)
+    folder = stored_pictures(pictures)
+    options = runner.Options(
+        suites=suite_names(suite),
+        pictures=folder,
+        samples=samples,
+        limit=limit,
+        batch_size=batch_size,
+        device=device,
+        runs=folder.parents[2],
+    )
+    _carry_out(options, reports=reports, as_json=as_json)
+
+
+def suite_names(said: Sequence[str]) -> tuple[str, ...]:
+    """Of every --suite, each of which may name several; the path of a card may have a comma in it."""
+    return tuple(name for each in said for name in ([each] if Path(each).exists() else each.split(",")))
+
+
+def _carry_out(
+    options: Options, *, reports: Path, mirror: str | None = None, dry_run: bool = False, as_json: bool = False
+) -> None:
+    """Prepares and runs, and tells what came of it."""
+    from star_bench.runs import run as runner
+
     prepared = runner.prepare(options)
     if dry_run:
         from star_bench.runs.cost import estimate_cost
 
-        print_result(estimate_cost(prepared), as_json)
+        costs = estimate_cost(prepared)
+        for cost in costs if not as_json else ():
+            print_result(cost, as_json=False)
+        if as_json:
+            print_result(costs[0] if len(costs) == 1 else costs, as_json=True)
         return
     from star_bench.cli.progress import RichProgress
     from star_bench.generation.quiet import quiet_libraries
     from star_bench.runs.mirror import mirrored
 
-    name = f"runs/{prepared.folder.relative_to(runs).as_posix()}"
-    with RichProgress() as bar, mirrored(mirror, name, prepared.folder, bar) as shown:
+    written = [*dict.fromkeys(part.drawn for part in prepared.parts)]
+    written += [part.folder for part in prepared.parts] if options.score else []
+    folders = {f"runs/{folder.relative_to(options.runs).as_posix()}": folder for folder in written}
+    with RichProgress() as bar, mirrored(mirror, folders, bar) as shown:
         results = runner.run(prepared, options, shown, begin=quiet_libraries)
+    copies: dict[str, Path] = {}
     if options.shard:
-        print_result(results if as_json else {"shard": str(options.shard), **results["counts"]}, as_json)
-        typer.echo(
-            f"shard: {prepared.folder}\nwhen all are done: star-bench merge {prepared.folder.parents[1]}", err=True
-        )
-        copies: dict[str, Path] = {}
+        (record,), folder = results, prepared.parts[0].folder
+        print_result(record if as_json else {"shard": str(options.shard), **record["counts"]}, as_json)
+        typer.echo(f"shard: {folder}\nwhen all are done: star-bench merge {folder.parents[1]}", err=True)
+    elif not options.score:
+        print_result(results[0] if len(results) == 1 else results, as_json)
     else:
-        report = _report(prepared.folder, reports, results, as_json)
-        copies = {f"reports/{report.name}": report}
+        pages = _reports([part.folder for part in prepared.parts], reports, results, as_json)
+        copies = {f"reports/{page.parent.name}": page.parent for page in pages}
     if mirror:
-        _copy(mirror, {name: prepared.folder, **copies} if shown.is_behind else copies)
-    _check_whole(results)
+        _copy(mirror, {**folders, **copies} if shown.is_behind else copies)
+    for each in results:
+        _check_whole(each)
 
 
 def _batch_size(said: str) -> int | None:
@@ -146,9 +215,12 @@ def merge(
 
     with RichProgress() as bar:
         results = shards.merge(run, bar)
-    report = _report(run, reports, results, as_json)
+    (page,) = _reports([run], reports, [results], as_json)
     if mirror:
-        _copy(mirror, {"/".join(["runs", *run.resolve().parts[-3:]]): run, f"reports/{report.name}": report})
+        from star_bench.runs.finished import pictures_folder
+
+        folders = {"/".join(["runs", *each.resolve().parts[-3:]]): each for each in (pictures_folder(run), run)}
+        _copy(mirror, {**folders, f"reports/{page.parent.name}": page.parent})
     _check_whole(results)
 
 
@@ -174,22 +246,34 @@ def pull(
     print_result([{"run": str(runs / name.removeprefix("runs/"))} for name in names], as_json=False)
 
 
-def _report(run: Path, reports: Path, results: Mapping[str, Any], as_json: bool) -> Path:
-    """Written and told; returns its folder."""
+def _reports(runs: Sequence[Path], reports: Path, results: Sequence[Mapping[str, Any]], as_json: bool) -> list[Path]:
+    """Written and told; returns the pages, of several suites also the overview."""
+    from star_bench.reporting.overview import write_overview
     from star_bench.reporting.tables import print_table
-    from star_bench.reporting.write import folder_name, write_report
+    from star_bench.reporting.write import report_name, write_report
     from star_bench.runs.finished import read_results
 
-    folder = reports / folder_name(read_results(run))
-    page = write_report(run, folder)
+    measured = {}
+    for run in runs:
+        found = read_results(run)
+        measured[write_report(run, reports / report_name(found))] = found
+    pages = [*measured]
     if as_json:
-        print_result({**results, "run": str(run), "report": str(page)}, as_json=True)
+        rows = [
+            {**each, "run": str(run), "report": str(page)} for each, run, page in zip(results, runs, pages, strict=True)
+        ]
+        print_result(rows[0] if len(rows) == 1 else rows, as_json=True)
     else:
         from rich.console import Console
 
-        print_table(results, Console())
-    typer.echo(f"run: {run}\nreport: {page}", err=True)
-    return folder
+        for each in results:
+            print_table(each, Console())
+    for run, page in zip(runs, pages, strict=True):
+        typer.echo(f"run: {run}\nreport: {page}", err=True)
+    if len(runs) > 1:
+        pages.append(write_overview(measured, reports))
+        typer.echo(f"overview: {pages[-1]}", err=True)
+    return pages
 
 
 def _copy(address: str, folders: Mapping[str, Path]) -> None:

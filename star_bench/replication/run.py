@@ -14,7 +14,7 @@ from star_bench.replication.reading import Reading, read
 from star_bench.replication.sensitivity import Cell, compare
 from star_bench.replication.verdict import Finding, Verdict, judge
 from star_bench.replication.window import SAME, WHOLE, WITHIN, Window
-from star_bench.reporting.write import folder_name, write_report
+from star_bench.reporting.write import report_name, write_report
 from star_bench.runs import run as runner
 from star_bench.runs.cost import estimate_cost
 from star_bench.runs.progress import Progress
@@ -52,7 +52,7 @@ class Entry:
 def options_of(row: Row, plan: Plan, settings: Settings) -> runner.Options:
     """What `star-bench run` would be asked."""
     options = runner.Options(
-        suite=row.suite,
+        suites=(row.suite,),
         model=row.checkpoint,
         limit=row.limit,
         batch_size=settings.batch_size,
@@ -90,10 +90,10 @@ def dry_run(plan: Plan, rows: Sequence[Row], settings: Settings, *, sensitivity:
             out.append(Planned(row.id, missing))
             continue
         options = options_of(row, plan, settings)
-        out.append(Planned(row.id, cost=estimate_cost(runner.prepare(options)), unstated=plan.unstated(row)))
+        out.append(Planned(row.id, cost=estimate_cost(runner.prepare(options))[0], unstated=plan.unstated(row)))
         if sensitivity and row.sensitivity:
             for cell in row.sensitivity.cells():
-                cost = estimate_cost(runner.prepare(replace(options, **cell)))
+                cost = estimate_cost(runner.prepare(replace(options, **cell)))[0]
                 out.append(Planned(f"{row.id}, {words(cell)}", cost=cost))
     return out
 
@@ -136,13 +136,14 @@ class _Runs:
     def reading(self, options: runner.Options, row: Row, *, report: bool = True) -> Reading:
         """Runs, or goes on with, what the options ask for, and reads the row's measure of it."""
         prepared = runner.prepare(options)
-        if prepared.folder not in self._reports:
+        (part,) = prepared.parts
+        if part.folder not in self._reports:
             runner.run(prepared, options, self._bar)
-            self._reports[prepared.folder] = None
-        reading = read(prepared.folder, row.measure)
-        if report and self._reports[prepared.folder] is None:
-            target = self._settings.reports / folder_name(reading.run.results)
-            self._reports[prepared.folder] = write_report(prepared.folder, target)
+            self._reports[part.folder] = None
+        reading = read(part.folder, row.measure)
+        if report and self._reports[part.folder] is None:
+            target = self._settings.reports / report_name(reading.run.results)
+            self._reports[part.folder] = write_report(part.folder, target)
         return reading
 
     def report(self, reading: Reading) -> Path | None:

@@ -14,9 +14,14 @@ from star_bench.reporting.page import render
 from star_bench.runs.finished import Results, read_run
 
 
-def folder_name(results: Results) -> str:
-    """<model>-<suite>-<first 8 of the digest>, without characters that a path can't hold."""
-    return re.sub(r"[^\w.-]+", "-", f"{results.model.name}-{results.suite}-{results.digest[:8]}").lstrip(".-")
+def folder_name(model: str, what: str, digest: str) -> str:
+    """<model>-<what>-<first 8 of the digest>, without characters that a path can't hold."""
+    return re.sub(r"[^\w.-]+", "-", f"{model}-{what}-{digest[:8]}").lstrip(".-")
+
+
+def report_name(results: Results) -> str:
+    """Of a run's report: <model>-<suite>-<first 8 of the digest>."""
+    return folder_name(results.model.name, results.suite, results.digest)
 
 
 def _bytes(text: str) -> bytes:

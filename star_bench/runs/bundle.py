@@ -10,6 +10,7 @@ before the first byte is written, and each size and digest again while it is rea
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import stat
@@ -23,10 +24,14 @@ from star_bench.errors import Refused, UsageError
 from star_bench.files.atomic import disk_error, replacing
 from star_bench.files.digests import sha256_of
 from star_bench.files.json import read_rows
+from star_bench.runs.manifest import pictures_of, read_manifest
+from star_bench.runs.pictures import IMAGES, SAMPLES, is_picture_path
 from star_bench.runs.progress import Progress
-from star_bench.runs.store import PICTURES, Key, is_picture_path, is_plain, key_of
+from star_bench.runs.store import MANIFEST, Key, is_plain, key_of
 
 FILES = ("manifest.json", "prompts.jsonl", "results.json", "samples.jsonl", "scores.jsonl", "values.jsonl")
+DRAWN = "pictures.json"
+"""The manifest of the pictures; bundles of 0.1.0 have none."""
 SUMS = "SHA256SUMS"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 MODE = stat.S_IFREG | 0o644
@@ -39,7 +44,7 @@ REMEDY = "ask who made it for the file that 'star-bench export' wrote"
 def check_picture_path(path: str) -> str:
     """The path of a picture as samples.jsonl has it. Raises Refused for one that could lie anywhere else."""
     if not is_picture_path(path):
-        raise Refused(f"samples.jsonl names the picture {path!r}, which is not below {PICTURES}", REMEDY)
+        raise Refused(f"samples.jsonl names the picture {path!r}, which is not below {IMAGES}", REMEDY)
     return path
 
 
@@ -49,29 +54,45 @@ def newest(path: Path) -> dict[Key, dict[str, Any]]:
 
 
 def pack(run: Path, out: Path) -> list[str]:
-    """Writes the bundle of a finished run, atomically. Returns the pictures that it lacks, as the run lacks them.
-
-    Raises UsageError where the run did not finish, Refused for a picture that is not what was stored, and DiskError.
+    """Writes the bundle of a finished run with its pictures, atomically. Returns the pictures that it lacks, as the run
+    lacks them. Raises UsageError where the run did not finish, Refused for a picture that is not what was stored, and
+    DiskError.
     """
     for name in FILES:
-        if not (run / name).is_file():
+        if name != SAMPLES and not (run / name).is_file():
             raise UsageError(f"{run / name} is not there", "let this version of 'star-bench run' finish the run first")
-    pictures = {r["path"]: r.get("sha256") for r in newest(run / "samples.jsonl").values() if r.get("path")}
-    there = {path for path in pictures if (run / check_picture_path(path)).is_file()}
-    digests = {name: sha256_of(run / name) for name in sorted([*FILES, *there])}
-    changed = [path for path in sorted(there) if digests[path] != pictures[path]]
+    manifest = read_manifest(run)
+    pictures = pictures_of(run, manifest.pictures)
+    if not (pictures / SAMPLES).is_file():
+        raise UsageError(f"{pictures / SAMPLES} is not there", "fetch the pictures too, or draw them again")
+    planned = {(prompt[0], k) for prompt in manifest.prompts for k in range(manifest.samples)}
+    samples = [row for key, row in newest(pictures / SAMPLES).items() if key in planned]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in samples).encode()
+    recorded = {row["path"]: row.get("sha256") for row in samples if row.get("path")}
+    there = {path for path in recorded if (pictures / check_picture_path(path)).is_file()}
+    sources = {name: run / name for name in FILES if name != SAMPLES} | {path: pictures / path for path in there}
+    if manifest.pictures is not None and pictures != run:
+        sources[DRAWN] = pictures / MANIFEST
+    digests = {name: sha256_of(path) for name, path in sources.items()}
+    digests[SAMPLES] = hashlib.sha256(lines).hexdigest()
+    changed = [path for path in sorted(there) if digests[path] != recorded[path]]
     if changed:
         raise Refused(
-            f"{run / changed[0]} is not the picture that was stored",
+            f"{pictures / changed[0]} is not the picture that was stored",
             "give the same 'star-bench run' again, which makes and scores it anew",
         )
-    sums = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    names = sorted(digests)
+    sums = "".join(f"{digests[name]}  {name}\n" for name in names)
     with replacing(out) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(_entry(SUMS), sums)
-        for name in digests:
-            with archive.open(_entry(name, (run / name).stat().st_size), "w") as to, (run / name).open("rb") as file:
+        for name in names:
+            if name == SAMPLES:
+                archive.writestr(_entry(SAMPLES), lines)
+                continue
+            source = sources[name]
+            with archive.open(_entry(name, source.stat().st_size), "w") as to, source.open("rb") as file:
                 shutil.copyfileobj(file, to, CHUNK)
-    return sorted(pictures.keys() - there)
+    return sorted(recorded.keys() - there)
 
 
 def _entry(name: str, size: int = 0) -> zipfile.ZipInfo:
@@ -136,7 +157,7 @@ def _problem(info: zipfile.ZipInfo) -> str | None:
         return "a name that could lead out of the bundle"
     if kind not in (0, stat.S_IFREG) or info.is_dir():
         return "which is no plain file"
-    if name not in (*FILES, SUMS) and not name.startswith(PICTURES):
+    if name not in (*FILES, DRAWN, SUMS) and not name.startswith(IMAGES):
         return "which is no part of a bundle"
     if info.flag_bits & 1:
         return "which is encrypted"

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.files.json import read_json
-from star_bench.runs.run import Prepared
-from star_bench.runs.store import RunStore
+from star_bench.runs.pictures import PictureStore
+from star_bench.runs.run import Part, Prepared
 
 
-def _seconds_per_image(runs_of_model: Path, device: str, steps: int) -> float | None:
+def _seconds_per_image(pictures: Path, device: str, steps: int) -> float | None:
     """Of the newest session that made images of the model on this device with as many steps."""
     newest: tuple[str, float] | None = None
-    for path in runs_of_model.glob("*/*/manifest.json"):
+    for path in pictures.glob("*/manifest.json"):
         manifest = read_json(path)
         protocol = manifest.get("protocol") or {}
         if (protocol.get("device"), protocol.get("steps")) != (device, steps):
@@ -25,26 +25,35 @@ def _seconds_per_image(runs_of_model: Path, device: str, steps: int) -> float | 
     return newest[1] if newest else None
 
 
-def estimate_cost(prepared: Prepared) -> dict[str, Any]:
-    """Images, forwards and, where an earlier run was timed here, minutes. Nothing is generated or written."""
-    plan, protocol = prepared.plan, prepared.plan.protocol
-    done = len(RunStore(prepared.folder).samples) if prepared.folder.exists() else 0
-    missing = max(0, len(plan.items) - done)
+def estimate_cost(prepared: Prepared) -> list[dict[str, Any]]:
+    """Of each suite: images, forwards and, where an earlier run was timed here, minutes. A picture is counted with the first
+    suite that needs it. Nothing is generated or written."""
+    seen: set[tuple[Path, str, int]] = set()
+    return [_of(part, seen) for part in prepared.parts]
+
+
+def _of(part: Part, seen: set[tuple[Path, str, int]]) -> dict[str, Any]:
+    plan, protocol = part.plan, part.plan.protocol
+    done = PictureStore(part.drawn).rows.keys() if part.drawn.exists() else set()
+    keys = [item.key for item in plan.items]
+    missing = {(part.drawn, *key) for key in keys if key not in done} - seen
+    seen |= missing
     out: dict[str, Any] = {
-        "run": str(prepared.folder),
+        "run": str(part.folder),
+        "pictures": str(part.drawn),
         "metric": plan.metric.identity,
         "prompts": len(plan.prompts),
-        "images": len(plan.items),
-        "already_made": done,
+        "images": len(keys),
+        "already_made": len(keys) - len(missing),
     }
     if protocol is None:
         return out
     branches = 2 if protocol.guidance_scale > 1 else 1
-    seconds = _seconds_per_image(prepared.folder.parents[1], protocol.device, protocol.steps)
+    seconds = _seconds_per_image(part.drawn.parent, protocol.device, protocol.steps)
     unknown = "unknown: no earlier run of this model was timed on this device"
-    minutes = unknown if seconds is None else round(seconds * missing / 60, 1)
+    minutes = unknown if seconds is None else round(seconds * len(missing) / 60, 1)
     return out | {
-        "protocol": protocol.as_dict(),
-        "transformer_forwards": missing * protocol.steps * branches,
+        "protocol": {"samples": plan.samples, **protocol.as_dict()},
+        "transformer_forwards": len(missing) * protocol.steps * branches,
         "minutes_of_generation": minutes,
     }

@@ -62,9 +62,9 @@ def _gpu(device: str) -> dict[str, Any]:
     }
 
 
-def of_mixture(manifest: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> list[Notice]:
-    """A notice where the rows of a run were made by sessions with different environments. A row that names no session, of
-    before they did, is of the manifest's own environment."""
+def of_mixture(what: str, manifest: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> list[Notice]:
+    """A notice where the rows of a store, of `what`, were made by sessions with different environments. A row that names
+    no session, of before they did, is of the manifest's own environment."""
     sessions: Sequence[Mapping[str, Any]] = manifest.get("sessions", [])
     made: dict[int | None, Mapping[str, Any]] = {}
     for row in rows:
@@ -75,6 +75,6 @@ def of_mixture(manifest: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -
     names = dict.fromkeys(name for each in made.values() for name in each if name != "packages")
     values = {name: sorted({str(each.get(name, "unknown")) for each in made.values()}) for name in names}
     if differing := [f"{name} ({', '.join(found)})" for name, found in values.items() if len(found) > 1]:
-        text = f"MIXED: pictures or scores were made by sessions that differ in {', '.join(differing)}"
+        text = f"MIXED: {what} were made by sessions that differ in {', '.join(differing)}"
         return [Notice("mixed_environments", text)]
     return []

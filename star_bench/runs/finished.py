@@ -1,4 +1,4 @@
-"""Reads a finished run directory: results.json, manifest.json, and the rows of its prompts, samples, scores and values.
+"""Reads a finished run: results.json, manifest.json, the rows of its prompts, scores and values, and those of its pictures.
 
 Keys that are not named here are ignored, so that a run may record more than a report shows.
 """
@@ -18,7 +18,9 @@ from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Status
 from star_bench.files.json import read_json as parse_file
 from star_bench.files.json import read_rows
-from star_bench.runs.store import is_picture_path
+from star_bench.runs.manifest import pictures_of
+from star_bench.runs.pictures import SAMPLES, is_picture_path
+from star_bench.runs.store import MANIFEST
 
 FAILURES: tuple[Status, ...] = tuple(status for status in Status if status is not Status.OK)
 
@@ -173,7 +175,7 @@ class PromptRow(_Recorded):
 
 
 class SampleRow(_Recorded):
-    """path is relative to the run directory; None, like sha256, where there never was a picture."""
+    """path is relative to the folder of pictures; None, like sha256, where there never was a picture."""
 
     prompt_id: str
     k: int
@@ -233,10 +235,12 @@ class ValuesRow(_Recorded):
 class RunFiles:
     """A finished run; `images` are in the prompts' order, then by k.
 
-    suite: the content of its suite's card, from the manifest. values: prompt id -> aggregate -> values.
+    pictures: the folder that their paths are relative to. suite: what its suite's card says of the judge, from the
+    manifest. values: prompt id -> aggregate -> values.
     """
 
     folder: Path
+    pictures: Path
     results: Results
     suite: Mapping[str, Any]
     prompts: Mapping[str, PromptRow]
@@ -274,7 +278,7 @@ def read_json(path: Path) -> Any:
 def run_folder(path: Path) -> Path:
     """The run directory that a user means by its path, or by that of its results.json. Raises UsageError."""
     folder = path.parent if path.name == "results.json" else path
-    if not (folder / "manifest.json").is_file():
+    if not (folder / MANIFEST).is_file():
         raise UsageError(
             f"{path} is no run directory (there is no manifest.json)",
             "give runs/<model>/<suite>/<digest>, as 'star-bench run' names it at its end",
@@ -282,11 +286,21 @@ def run_folder(path: Path) -> Path:
     return folder
 
 
-def _in_manifest(run_dir: Path, key: str) -> dict[str, Any]:
-    """A mapping of manifest.json, empty where it is not there."""
-    manifest = read_json(run_dir / "manifest.json")
-    found = manifest.get(key) if isinstance(manifest, dict) else None
+def _manifest(run_dir: Path) -> dict[str, Any]:
+    """Empty where there is none."""
+    manifest = read_json(run_dir / MANIFEST)
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _in(manifest: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = manifest.get(key)
     return found if isinstance(found, dict) else {}
+
+
+def pictures_folder(run_dir: Path) -> Path:
+    """Where a run's pictures lie."""
+    digest = _manifest(run_dir).get("pictures")
+    return pictures_of(run_dir, digest if isinstance(digest, str) else None)
 
 
 def read_results(run_dir: Path) -> Results:
@@ -298,7 +312,9 @@ def read_results(run_dir: Path) -> Results:
     results = check_record(Results, data, str(path))
     if results.versions:
         return results
-    return results.model_copy(update={"versions": _in_manifest(run_dir, "environment")})
+    versions, drawn = _in(_manifest(run_dir), "environment"), _in(_manifest(pictures_folder(run_dir)), "environment")
+    other = {f"{name}, of the pictures": said for name, said in drawn.items() if versions.get(name) != said}
+    return results.model_copy(update={"versions": {**versions, **other}})
 
 
 def read_records(path: Path, model: type[Entry]) -> list[Entry]:
@@ -324,9 +340,13 @@ def read_run(run_dir: Path) -> RunFiles:
     """
     results = read_results(run_dir)
     prompts = {row.id: row for row in read_records(run_dir / "prompts.jsonl", PromptRow)}
-    samples = {(row.prompt_id, row.k): row for row in read_records(run_dir / "samples.jsonl", SampleRow)}
+    manifest = _manifest(run_dir)
+    pictures = pictures_folder(run_dir)
+    samples = {(row.prompt_id, row.k): row for row in read_records(pictures / SAMPLES, SampleRow)}
     scores = {(row.prompt_id, row.k): row for row in read_records(run_dir / "scores.jsonl", ScoreRow)}
     order = {prompt_id: i for i, prompt_id in enumerate(prompts)}
+    if isinstance(count := manifest.get("samples"), int) and pictures != run_dir:  # a set of pictures may hold more
+        samples = {key: row for key, row in samples.items() if key[1] < count}
     keys = samples.keys() | scores.keys()
     unknown = sorted(prompt_id for prompt_id, _ in keys if prompt_id not in prompts)
     if unknown:
@@ -342,4 +362,4 @@ def read_run(run_dir: Path) -> RunFiles:
             "give the same 'star-bench run' again to summarise it anew",
         )
     values = {row.prompt_id: row.values for row in read_records(run_dir / "values.jsonl", ValuesRow)}
-    return RunFiles(run_dir, results, _in_manifest(run_dir, "suite"), prompts, images, values)
+    return RunFiles(run_dir, pictures, results, _in(manifest, "suite"), prompts, images, values)

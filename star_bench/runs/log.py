@@ -56,22 +56,22 @@ class LoggedProgress:
     """Passes everything on to where people look, and keeps it in the log."""
 
     def __init__(self, shown: Progress, log: RunLog) -> None:
-        self._shown, self._log = shown, log
+        self._shown, self.log = shown, log
         self._done = 0
 
     def start(self, title: str, total: int, done: int) -> None:
         self._shown.start(title, total, done)
         self._done = done
-        self._log.write("stage", title=title, total=total, done=done)
+        self.log.write("stage", title=title, total=total, done=done)
 
     def advance(self, count: int) -> None:
         self._shown.advance(count)
         self._done += count
-        self._log.write("advance", done=self._done)
+        self.log.write("advance", done=self._done)
 
     def note(self, message: str) -> None:
         self._shown.note(message)
-        self._log.write("note", message=message)
+        self.log.write("note", message=message)
 
 
 class _Handler(logging.Handler):

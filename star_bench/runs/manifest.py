@@ -1,21 +1,30 @@
-"""Reads a run's manifest.json: what was planned, what it was made with, and when."""
+"""Reads the manifest.json of scores and of pictures: what was planned, what it was made with, and when."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from star_bench.catalogue.cards import wrong
 from star_bench.catalogue.protocol import Protocol
+from star_bench.catalogue.suites import judging_of
 from star_bench.errors import Refused, UsageError
 from star_bench.files.digests import digest_of
 from star_bench.files.json import read_json
+from star_bench.runs.pictures import PICTURES, SAMPLES
+from star_bench.runs.plan import Subject
+from star_bench.runs.store import MANIFEST
 
-PLANNED = ("model", "suite", "metric", "judges", "protocol", "samples", "prompts")
+SCHEMA = 2
+PLANNED = ("pictures", "judging", "metric", "judges", "samples", "prompts")
 """The keys of `Plan.identity`: the digest is of these."""
+PLANNED_IN_0_1 = ("model", "suite", "metric", "judges", "protocol", "samples", "prompts")
+"""Of schema 1, star-bench 0.1.0's, whose pictures lie in the run's own folder."""
+DRAWN = ("model", "protocol", "prompts")
+"""The keys of `PicturePlan.identity`."""
 
 
 class Session(BaseModel):
@@ -28,20 +37,14 @@ class Session(BaseModel):
     """Of it alone; empty for one of before they were kept."""
 
 
-class Manifest(BaseModel):
-    """suite: the content of its card. prompts: id, text and metadata. source: where the pictures come from."""
+class _Manifest(BaseModel):
+    """source: where the pictures come from."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    schema_: Literal[1] = Field(alias="schema")
     digest: str
     model: str
-    suite: dict[str, Any]
-    metric: str
-    judges: dict[str, str]
     protocol: Protocol | None
-    samples: int = Field(ge=1)
-    prompts: list[tuple[str, str, dict[str, Any]]] = Field(min_length=1)
     sessions: list[Session] = Field(default_factory=list)
     environment: dict[str, Any] = Field(default_factory=dict)
     source: dict[str, Any] = Field(default_factory=dict)
@@ -53,30 +56,112 @@ class Manifest(BaseModel):
 
     @property
     def star_bench(self) -> str:
-        """The version that made the run."""
+        """The version that made it."""
         return str(self.environment.get("star-bench") or "unknown")
 
 
+class Manifest(_Manifest):
+    """Of scores. pictures: their digest, None in schema 1. suite: what its card says of its judge. prompts: id, text and
+    metadata."""
+
+    schema_: Literal[1, 2] = Field(alias="schema")
+    pictures: str | None = None
+    suite: dict[str, Any]
+    metric: str
+    judges: dict[str, str]
+    samples: int = Field(ge=1)
+    prompts: list[tuple[str, str, dict[str, Any]]] = Field(min_length=1)
+
+    @property
+    def judging(self) -> dict[str, Any]:
+        """As `SuiteCard.judging`."""
+        return judging_of(self.suite)
+
+
+class PicturesManifest(_Manifest):
+    """Of pictures. prompts: id and text."""
+
+    schema_: Literal[2] = Field(alias="schema")
+    subject: Subject
+    prompts: list[tuple[str, str]] = Field(min_length=1)
+    notices: list[dict[str, Any]] = Field(default_factory=list)
+
+
+Kind = TypeVar("Kind", bound=_Manifest)
+
+
 def read_manifest(folder: Path) -> Manifest:
-    """Checked, and its digest made again from what it says.
+    """Of scores, checked, and its digests made again from what it says.
 
     Raises UsageError where there is none, Refused for a broken one and for one whose digest is of something else.
     """
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
+    data, manifest = _read(path, Manifest)
+    if manifest.schema_ == 1:
+        _check_digest(path, manifest.digest, {key: data.get(key) for key in PLANNED_IN_0_1})
+        return manifest
+    _check_digest(path, manifest.digest, {key: data.get(key) for key in PLANNED})
+    texts = [prompt[:2] for prompt in data["prompts"]]
+    _check_digest(path, str(manifest.pictures), {**{key: data.get(key) for key in DRAWN}, "prompts": texts})
+    if data["judging"] != manifest.judging:
+        raise Refused(
+            f"{path} says two things of its judge", "get the run again from who made it: this one was changed"
+        )
+    return manifest
+
+
+def read_pictures_manifest(folder: Path) -> PicturesManifest:
+    """Of pictures, as `read_manifest`."""
+    path = folder / MANIFEST
+    data, manifest = _read(path, PicturesManifest)
+    _check_digest(path, manifest.digest, {key: data.get(key) for key in DRAWN})
+    return manifest
+
+
+def pictures_of(run: Path, digest: str | None) -> Path:
+    """Where a run's pictures lie. digest: of its manifest. A bundle, and a run of 0.1.0, has them in its own folder."""
+    if digest is None or (run / SAMPLES).is_file():
+        return run
+    return run.resolve().parents[1] / PICTURES / digest[:16]
+
+
+def stored_pictures(place: Path) -> Path:
+    """The folder of pictures that a person means by it, or by a run of them. Raises UsageError where it is neither, Refused
+    for a run of 0.1.0."""
+    folder = place.parent if place.name == "results.json" else place
+    if (folder / SAMPLES).is_file() and folder.parent.name == PICTURES:
+        return folder
+    manifest = read_manifest(folder)
+    if manifest.pictures is None:
+        raise Refused(
+            f"{folder} is a run of star-bench 0.1.0, which kept pictures with one suite's scores: it can be reported and "
+            "compared, and not judged by another suite",
+            "draw the pictures again with this version",
+        )
+    pictures = pictures_of(folder, manifest.pictures)
+    if not (pictures / SAMPLES).is_file():
+        raise UsageError(f"the pictures of {folder} are not at {pictures}", "copy them there too, or draw them again")
+    return pictures
+
+
+def _read(path: Path, kind: type[Kind]) -> tuple[dict[str, Any], Kind]:
     try:
         data = read_json(path, "restore it, or score the run again")
-        manifest = Manifest.model_validate(data)
-        digest = digest_of({key: data.get(key) for key in PLANNED})
+        return data, kind.model_validate(data)
     except FileNotFoundError:
         raise UsageError(f"{path} is not there", "give the directory of a run, as 'star-bench run' names it") from None
     except ValidationError as error:
         key, words = wrong(error)
         raise Refused(f"{path}: {key or 'the record'}: {words}", "score the run again with this version") from None
+
+
+def _check_digest(path: Path, said: str, content: dict[str, Any]) -> None:
+    try:
+        digest = digest_of(content)
     except ValueError as error:  # text that no file can hold, of which there is no digest
         raise Refused(f"{path} can't be read ({error})", "restore it, or score the run again") from None
-    if digest != manifest.digest:
+    if digest != said:
         raise Refused(
-            f"{path} names the digest {manifest.digest[:16]}, and what it says was run has {digest[:16]}",
+            f"{path} names the digest {said[:16]}, and what it says was run has {digest[:16]}",
             "get the run again from who made it: this one was changed",
         )
-    return manifest

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,13 +26,14 @@ from star_bench.files.atomic import write_atomically
 from star_bench.files.digests import sha256_of
 from star_bench.runs.bundle import newest
 from star_bench.runs.log import LOG, RunLog
+from star_bench.runs.pictures import IMAGES
 from star_bench.runs.progress import Progress
-from star_bench.runs.store import PICTURES, is_plain, locked
+from star_bench.runs.store import is_plain, locked
 
 ROWS = ("samples.jsonl", "scores.jsonl")
 """Append-only, so of two copies one is the beginning of the other."""
 LAST = "results.json"
-PICTURE = re.compile(rf"(^|/){PICTURES}")
+PICTURE = re.compile(rf"(^|/){IMAGES}")
 """Also those of a shard."""
 NOT_COPIED = ("lock",)
 EVERY = 300.0  # seconds, chosen here: what a machine that is taken away can lose
@@ -154,7 +155,7 @@ class Mirror:
         """Every file but the pictures that are there: they are most of all bytes, and the others may have changed."""
         if path in NOT_COPIED or path.endswith(".partial"):
             return False
-        if not path.startswith(PICTURES) or path not in known:
+        if not path.startswith(IMAGES) or path not in known:
             return True
         return sha256_of(folder / path) != known[path]
 
@@ -230,22 +231,28 @@ class PushingProgress:
 
 @contextmanager
 def mirrored(
-    address: str | None, name: str, folder: Path, bar: Progress, pauses: Sequence[float] = PAUSES
+    address: str | None, folders: Mapping[str, Path], bar: Progress, pauses: Sequence[float] = PAUSES
 ) -> Iterator[PushingProgress]:
     """Fetches what is at the address before, and writes what is new there every five minutes and at the end, however it
     ends. Without an address nothing.
 
-    A copy that could not be written is noted, and `is_behind` says so afterwards. Raises what `pull` raises, Refused where
-    another machine works on the run, and Locked.
+    folders: by their names below the address, those of pictures before those of scores; the last one's log has what is
+    noted. A copy that could not be written is noted, and `is_behind` says so afterwards. Raises what `pull` raises, Refused
+    where another machine works on the run, and Locked.
     """
-    log = RunLog(folder / LOG, bar.note)
+    log = RunLog([*folders.values()][-1] / LOG, bar.note)
     if address is None:
         yield PushingProgress(bar, None, log)
         return
     mirror = Mirror(address, pauses)
-    with locked(folder):
-        mirror.pull(name, folder, bar)
-    shown = PushingProgress(bar, lambda: mirror.push(name, folder, bar), log)
+    for name, folder in folders.items():
+        with locked(folder):
+            mirror.pull(name, folder, bar)
+
+    def push() -> int:
+        return sum(mirror.push(name, folder, bar) for name, folder in folders.items())
+
+    shown = PushingProgress(bar, push, log)
     try:
         yield shown
     finally:

@@ -1,4 +1,4 @@
-"""Why nothing that is stored fits a new run: what the nearest earlier run of the model and suite was made with."""
+"""Why no stored picture fits a new run: what the nearest earlier pictures of the model were made with."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.errors import StarBenchError
-from star_bench.runs.manifest import PLANNED, read_manifest
-from star_bench.runs.plan import Plan
+from star_bench.runs.manifest import DRAWN, read_pictures_manifest
+from star_bench.runs.plan import PicturePlan
 
 
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> Iterator[str]:
-    for key in PLANNED:
+    for key in DRAWN:
         one, other = theirs[key], mine[key]
-        if key in ("protocol", "judges") and one and other:
+        if key == "protocol" and one and other:
             for field in dict.fromkeys((*other, *one)):
                 if one.get(field) != other.get(field):
                     yield f"{field} ({_said(one.get(field))}, now {_said(other.get(field))})"
-        elif one != other and not (key == "samples" and mine["protocol"]):  # the protocol has them too
-            yield {"model": "the weights", "suite": "the suite's card", "prompts": "the prompts"}.get(key, key)
+        elif one != other:
+            yield {"model": "the weights", "prompts": "the prompts"}.get(key, key)
 
 
 def _said(value: Any) -> str:
@@ -28,9 +28,9 @@ def _said(value: Any) -> str:
     return text if len(text) <= 20 else text[:16] + "..."
 
 
-def nearest(plan: Plan, runs: Path) -> str | None:
-    """A sentence that names what differs between this plan and the most similar stored run of its model and suite, or
-    None where there is none. runs: where they are kept; nothing is written.
+def nearest(plan: PicturePlan, runs: Path) -> str | None:
+    """A sentence that names what differs between this plan and the most similar stored pictures of its model, or None where
+    there are none. runs: where they are kept; nothing is written.
     """
     mine, own = plan.identity(), plan.folder(runs)
     if plan.protocol:
@@ -40,8 +40,8 @@ def nearest(plan: Plan, runs: Path) -> str | None:
         if folder == own or not (folder / "manifest.json").is_file():
             continue
         try:
-            theirs = read_manifest(folder).model_dump(mode="json")
-        except StarBenchError:  # what is wrong with another run is told where that run is asked for
+            theirs = read_pictures_manifest(folder).model_dump(mode="json")
+        except StarBenchError:  # what is wrong with other pictures is told where they are asked for
             continue
         theirs["prompts"] = [list(prompt) for prompt in theirs["prompts"]]
         if differences := list(_differences(mine, theirs)):
@@ -49,4 +49,4 @@ def nearest(plan: Plan, runs: Path) -> str | None:
     if not found:
         return None
     _, name, differences = min(found)
-    return f"a new run: the nearest that is stored, {name}, differs in {', '.join(differences)}"
+    return f"new pictures: the nearest that are stored, {name}, differ in {', '.join(differences)}"

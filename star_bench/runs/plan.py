@@ -13,6 +13,7 @@ from star_bench.catalogue.suites import GenerationDefaults, SuiteCard
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Metric, Prompt
 from star_bench.files.digests import digest_of
+from star_bench.runs.pictures import PICTURES
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,33 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class PicturePlan:
+    """Which pictures of which texts. protocol is None for pictures made elsewhere. texts: (prompt id, text)."""
+
+    subject: Subject
+    protocol: Protocol | None
+    texts: tuple[tuple[str, str], ...]
+
+    def identity(self) -> dict[str, Any]:
+        """All that can change a picture, as plain data: nothing of a judge, a licence or a card's words."""
+        return {
+            "model": self.subject.digest,
+            "protocol": self.protocol.as_dict() if self.protocol else None,
+            "prompts": [list(text) for text in self.texts],
+        }
+
+    def digest(self) -> str:
+        return digest_of(self.identity())
+
+    def folder(self, runs: Path) -> Path:
+        """runs/<model>/pictures/<first 16 digits of the digest>; org/name of a hub becomes org--name."""
+        return runs / self.subject.name.replace("/", "--") / PICTURES / self.digest()[:16]
+
+
+@dataclass(frozen=True)
 class Plan:
-    """protocol is None for pictures made elsewhere. `prompts` are the selected ones, `of` all that the suite has."""
+    """What a suite's judge makes of pictures. `prompts` are the selected ones, `of` all that the suite has, samples: how
+    many images of each."""
 
     subject: Subject
     card: SuiteCard
@@ -53,17 +79,20 @@ class Plan:
     protocol: Protocol | None
 
     @property
+    def pictures(self) -> PicturePlan:
+        return PicturePlan(self.subject, self.protocol, tuple((p.id, p.text) for p in self.prompts))
+
+    @property
     def items(self) -> list[Item]:
         return [Item(prompt, k) for prompt in self.prompts for k in range(self.samples)]
 
     def identity(self) -> dict[str, Any]:
-        """All that can change an image or a score, as plain data."""
+        """All that can change a score, as plain data: the pictures by their digest."""
         return {
-            "model": self.subject.digest,
-            "suite": self.card.content,
+            "pictures": self.pictures.digest(),
+            "judging": self.card.judging,
             "metric": self.metric.identity,
             "judges": self.judges,
-            "protocol": self.protocol.as_dict() if self.protocol else None,
             "samples": self.samples,
             "prompts": [[p.id, p.text, p.metadata] for p in self.prompts],
         }
@@ -77,8 +106,11 @@ class Plan:
 
     def batches(self, size: int) -> list[list[Item]]:
         """Items in order, cut at fixed places: a batch that is redone after a kill has the members it had before."""
-        items = self.items
-        return [items[i : i + size] for i in range(0, len(items), size)]
+        return batches_of(self.items, size)
+
+
+def batches_of(items: Sequence[Item], size: int) -> list[list[Item]]:
+    return [list(items[i : i + size]) for i in range(0, len(items), size)]
 
 
 def select(prompts: Sequence[Prompt], limit: int | None) -> tuple[Prompt, ...]:
@@ -103,12 +135,15 @@ def select(prompts: Sequence[Prompt], limit: int | None) -> tuple[Prompt, ...]:
 def merge_protocol(
     *layers: GenerationDefaults, seed: int, dtype: str, device: str, where: str, kernels: str = "default"
 ) -> Protocol:
-    """The first layer that names a setting decides: command line, then the suite's card, then the checkpoint.
+    """The first layer that names a setting decides: command line, then the suite's card, then the checkpoint. How many
+    images there are of each prompt is no part of it.
 
     Raises UsageError naming a setting that no layer gives.
     """
     settings: dict[str, Any] = {}
     for name in GenerationDefaults.model_fields:
+        if name == "samples":
+            continue
         given = [value for layer in layers if (value := getattr(layer, name)) is not None]
         if not given:
             raise UsageError(

@@ -1,10 +1,10 @@
-"""`star-bench run`: a checkpoint, or a folder of pictures, and a suite; results in the run's directory."""
+"""`star-bench run`: a checkpoint, or a folder of pictures, and suites; pictures and scores in their stores."""
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,34 +16,40 @@ from star_bench.catalogue import checkpoints, licences, plugins, suites
 from star_bench.catalogue.checkpoints import Checkpoint
 from star_bench.catalogue.lora_keys import read_keys
 from star_bench.catalogue.model_parts import parts_of
+from star_bench.catalogue.protocol import Protocol
 from star_bench.catalogue.suites import GenerationDefaults, SuiteCard
-from star_bench.errors import UsageError
-from star_bench.evaluators.base import Evaluator
+from star_bench.errors import Refused, UsageError
+from star_bench.evaluators.base import Evaluator, Status
 from star_bench.generation.kinds import check_kind_of
 from star_bench.generation.size import check_size_of
 from star_bench.runs import foreign
 from star_bench.runs.batch_size import fastest_for
+from star_bench.runs.draw import Batches, draw, generate, opening, take_foreign, take_stored
 from star_bench.runs.engines.base import Engine, Settings, Workers
 from star_bench.runs.environment import environment
-from star_bench.runs.execute import conclude, execute, generate, take_foreign
 from star_bench.runs.log import LoggedProgress, recording
+from star_bench.runs.manifest import PicturesManifest, read_pictures_manifest
 from star_bench.runs.nearest import nearest
 from star_bench.runs.notices import Notice, of_model
+from star_bench.runs.pictures import PictureStore, open_pictures
 from star_bench.runs.plan import Item, Plan, Subject, merge_protocol, select
-from star_bench.runs.progress import Progress
+from star_bench.runs.progress import NotesOnly, Progress
+from star_bench.runs.score import begin_scores, conclude, judge
+from star_bench.runs.scores import ScoreStore, open_scores
 from star_bench.runs.shards import Shard, begin_shard, finish_shard
-from star_bench.runs.store import RunStore, open_run
-from star_bench.runs.workers import Generate, MakeJudge, MakePictures, generating, make_evaluator
+from star_bench.runs.workers import MakeJudge, MakePictures, Pipes, make_evaluator
 
 
 @dataclass(frozen=True)
 class Options:
     """What the command line says. None leaves a choice to the suite's card, then to the checkpoint."""
 
-    suite: str
+    suites: tuple[str, ...]
     model: str | None = None
     base: str | None = None
     images: Path | None = None
+    pictures: Path | None = None
+    """The folder of pictures that are stored already."""
     samples: int | None = None
     limit: int | None = None
     steps: int | None = None
@@ -64,15 +70,25 @@ class Options:
     address: str | None = None
     """Of the engine's cluster."""
     shard: Shard | None = None
+    score: bool = True
+    """False: pictures are drawn, and not judged."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One suite of a run. folder: of its scores; drawn: of its pictures."""
+
+    plan: Plan
+    folder: Path
+    drawn: Path
+    evaluator: Evaluator
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to start: everything named was found and fits together."""
 
-    plan: Plan
-    folder: Path
-    evaluator: Evaluator
+    parts: tuple[Part, ...]
     local: LocalCheckpoint | None
     source: dict[str, Any]
     """Where the images come from, for the manifest: the hub's commit is recorded here."""
@@ -126,79 +142,112 @@ def choose_dtype(asked: str, checkpoint: Checkpoint, device: str) -> str:
     return asked
 
 
-def _given(options: Options) -> GenerationDefaults:
-    return GenerationDefaults(
-        samples=options.samples,
-        steps=options.steps,
-        guidance_scale=options.guidance_scale,
-        height=options.size,
-        width=options.size,
-    )
-
-
 def prepare(options: Options) -> Prepared:
     """Finds everything and plans the run, cheapest checks first. Raises the errors of all it asks."""
-    if (options.model is None) == (options.images is None):
+    if sum(each is not None for each in (options.model, options.images, options.pictures)) != 1:
         raise UsageError("a run needs either a model or a folder of pictures", "give --model NAME or --images DIR")
-    if options.batch_size is None and (options.images or options.shard or options.engine != "local"):
+    if options.batch_size is None and (not options.model or options.shard or options.engine != "local"):
         raise UsageError(
             "a batch size is found only where one local run makes pictures",
             "give --batch-size a number with --images, --shard or another engine",
         )
-    card = suites.load(options.suite)
+    if twice := [name for name, times in Counter(options.suites).items() if times > 1]:
+        raise UsageError(f"the suite {twice[0]!r} is named twice", "name each suite once")
+    if options.shard and (len(options.suites) > 1 or not options.score):
+        raise UsageError("a shard is of one suite, drawn and judged", "give one --suite, and leave --no-score out")
+    cards = [suites.load(name) for name in options.suites]
     make_engine = plugins.load(plugins.ENGINES, options.engine)
     checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model else None
     local = model_files.locate(checkpoint) if checkpoint else None
+    stored = read_pictures_manifest(options.pictures) if options.pictures else None
     device = _device(options.device, elsewhere=make_engine.remote)
     engine: Engine = make_engine(Settings(device, options.workers, options.scoring_workers, options.address))
-    evaluator = make_evaluator(card, _device_here(device))
-    everything = evaluator.prompts()
-    prompts = select(everything, options.limit)
-    judges = evaluator.judges()
-    files, protocol = None, None
-    notices: tuple[Notice, ...] = ()
     source: dict[str, Any] = {"folder": str(options.images)}
     if checkpoint and local:
-        protocol = merge_protocol(
-            _given(options),
-            suite_defaults(card, checkpoint),
-            checkpoint.generation,
-            seed=options.seed,
-            dtype=choose_dtype(options.dtype, checkpoint, device),
-            device=device.split(":")[0],
-            kernels=options.kernels,
-            where=checkpoint.name,
-        )
         check_kind_of(local.folder)
-        check_size_of(local.folder, protocol.height, protocol.width)
         if local.lora_path:
             read_keys(local.lora_path, parts_of(local.folder))
-        if options.kernels != "default":
-            from star_bench.generation.kernels import check_kernels
-
-            check_kernels(options.kernels, device=None if make_engine.remote else device, dtype=protocol.dtype)
-        parts = tuple(licences.of_checkpoint(checkpoint))
-        subject = Subject(checkpoint.name, local.digest, checkpoint.licence, licences=parts)
-        samples = protocol.samples
         source = {
             "checkpoint": checkpoint.name,
             "place": str(checkpoint.lora or checkpoint.source),
             "base": checkpoint.base,
             "commit": local.revision,
         }
-    else:
-        assert options.images is not None
+    elif stored:
+        source = stored.source
+    parts: list[Part] = []
+    files: dict[tuple[str, int], Path] | None = None
+    notices: tuple[Notice, ...] = ()
+    for card in cards:
+        evaluator = make_evaluator(card, _device_here(device))
+        everything = evaluator.prompts()
+        prompts = select(everything, options.limit)
+        judges = evaluator.judges() if options.score else {}
         samples = options.samples or card.protocol.samples or 1
-        chosen = (prompt.id for prompt in prompts)
-        found = foreign.find(options.images, everything, samples, asked=evaluator.asked, chosen=chosen)
-        files, notices = found.files, found.notices
-        name = options.images.resolve().name
-        subject = Subject(name, foreign.digest(files), "not stated", foreign=True)
-    plan = Plan(subject, card, evaluator.metric, judges, prompts, len(everything), samples, protocol)
-    folder = plan.folder(options.runs)
-    if options.shard:
-        folder = options.shard.folder(folder)
-    return Prepared(plan, folder, evaluator, local, source, files, engine, device, notices)
+        protocol: Protocol | None = None
+        if checkpoint and local:
+            protocol = _protocol(card, checkpoint, options, device)
+            check_size_of(local.folder, protocol.height, protocol.width)
+            if options.kernels != "default":
+                from star_bench.generation.kernels import check_kernels
+
+                check_kernels(options.kernels, device=None if make_engine.remote else device, dtype=protocol.dtype)
+            licensed = tuple(licences.of_checkpoint(checkpoint))
+            subject = Subject(checkpoint.name, local.digest, checkpoint.licence, licences=licensed)
+        elif stored:
+            subject, protocol = stored.subject, stored.protocol
+        else:
+            assert options.images is not None
+            if len(cards) > 1:
+                raise UsageError("a folder is taken for one suite", "give one --suite with --images")
+            chosen = (prompt.id for prompt in prompts)
+            found = foreign.find(options.images, everything, samples, asked=evaluator.asked, chosen=chosen)
+            files, notices = found.files, found.notices
+            subject = Subject(options.images.resolve().name, foreign.digest(files), "not stated", foreign=True)
+        plan = Plan(subject, card, evaluator.metric, judges, prompts, len(everything), samples, protocol)
+        folder, drawn = plan.folder(options.runs), plan.pictures.folder(options.runs)
+        if stored:
+            _check_same_texts(stored, plan)
+            assert options.pictures is not None
+            drawn = options.pictures
+        if options.shard:
+            folder, drawn = options.shard.folder(folder), options.shard.folder(drawn)
+        parts.append(Part(plan, folder, drawn, evaluator))
+    return Prepared(tuple(parts), local, source, files, engine, device, notices)
+
+
+def _protocol(card: SuiteCard, checkpoint: Checkpoint, options: Options, device: str) -> Protocol:
+    return merge_protocol(
+        GenerationDefaults(
+            steps=options.steps,
+            guidance_scale=options.guidance_scale,
+            height=options.size,
+            width=options.size,
+        ),
+        suite_defaults(card, checkpoint),
+        checkpoint.generation,
+        seed=options.seed,
+        dtype=choose_dtype(options.dtype, checkpoint, device),
+        device=device.split(":")[0],
+        kernels=options.kernels,
+        where=checkpoint.name,
+    )
+
+
+def _check_same_texts(stored: PicturesManifest, plan: Plan) -> None:
+    """Raises Refused where stored pictures are not those that the plan judges."""
+    mine, theirs = dict(plan.pictures.texts), dict(stored.prompts)
+    if other := [name for name, text in mine.items() if theirs.get(name) != text]:
+        raise Refused(
+            f"{len(other)} of the {len(mine)} prompts of suite {plan.card.name!r} are not those of the pictures (the first: "
+            f"{other[0]!r}, {mine[other[0]]!r})",
+            "judge them by a suite with the same prompts, or draw this suite's own with 'star-bench run'",
+        )
+    if plan.pictures.digest() != stored.digest:
+        raise Refused(
+            f"the pictures are of {len(theirs)} prompts and suite {plan.card.name!r} has {len(mine)} of them",
+            f"give --limit {len(theirs)} where the pictures are of a subset, or draw this suite's own",
+        )
 
 
 def suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefaults:
@@ -207,76 +256,190 @@ def suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefault
     return card.protocol.model_copy(update={"max_sequence_length": own}) if own else card.protocol
 
 
-def _earlier_batch_size(store: RunStore) -> int | None:
-    """That of the run's last session, whose batches a run goes on with; None where it has not begun."""
-    sessions = (store.read("manifest.json") or {}).get("sessions") or [{}]
+def _earlier_batch_size(store: PictureStore) -> int | None:
+    """That of the last session that drew, whose batches a run goes on with; None where none has."""
+    sessions = store.manifest.get("sessions") or [{}]
     found: int | None = sessions[-1].get("batch_size")
     return found
 
 
 def run(
     prepared: Prepared, options: Options, bar: Progress, *, begin: Callable[[], None] = lambda: None
-) -> dict[str, Any]:
-    """Runs, or goes on with, a prepared run or shard. Returns the results, of a shard its record.
+) -> list[dict[str, Any]]:
+    """Runs, or goes on with, a prepared run or shard: each picture is drawn once, whichever suites it is judged by. Returns
+    the results of each suite, of a shard its record, and of pictures that are only drawn their counts.
 
     Raises Locked while another process writes to it.
 
     begin is called once the run is this process', before anything is loaded: a second process is refused at once.
     """
-    plan, engine, device = prepared.plan, prepared.engine, prepared.device
-    notices = [*prepared.notices]
-    with ExitStack() as stack:
-        store = stack.enter_context(open_run(prepared.folder))
-        begin()
-        if prepared.local is not None and plan.protocol is not None:
+    return _Run(prepared, options, bar, begin).run()
+
+
+@dataclass
+class _Open:
+    """A part that was begun, while its folder is this process'."""
+
+    part: Part
+    scores: ScoreStore
+    canaries: int
+    bar: LoggedProgress
+
+
+class _Run:
+    """One call of `run`: canaries first, then pictures, then scores."""
+
+    def __init__(self, prepared: Prepared, options: Options, bar: Progress, begin: Callable[[], None]) -> None:
+        self.prepared, self.options, self.bar, self.begin = prepared, options, bar, begin
+        self.engine, self.device = prepared.engine, prepared.device
+        self.pipes = Pipes()
+
+    def run(self) -> list[dict[str, Any]]:
+        prepared, options = self.prepared, self.options
+        groups: dict[Path, list[Part]] = {}
+        for part in prepared.parts:
+            groups.setdefault(part.drawn, []).append(part)
+        out: dict[Path, dict[str, Any]] = {}
+        with ExitStack() as stack:
+            stores = {}
+            for part in prepared.parts if options.score else ():
+                stores[part.folder] = stack.enter_context(open_scores(part.folder))
+            drawn = {folder: stack.enter_context(open_pictures(folder)) for folder in groups}
+            self.begin()
+            stack.enter_context(self.engine)
+            notices = {folder: self._notices(parts[0].plan) for folder, parts in groups.items()}
+            judged = {folder: self._begin(stack, parts, stores) for folder, parts in groups.items() if options.score}
+            sizes: dict[Path, int] = {}
+            for folder, parts in groups.items():
+                with recording(folder, self.bar.note, device=self.device) as log:
+                    shown = LoggedProgress(self.bar, log)
+                    make = self._make(parts[0].plan, shown)
+                    sizes[folder] = self._batch_size(drawn[folder], parts, make, shown)
+                    self._open(drawn[folder], parts[0].plan, notices[folder], sizes[folder], shown)
+                    if self.engine.remote and options.score:
+                        # Scoring goes on beside drawing: the first suite's judges are given pictures as they come.
+                        first = judged[folder][0]
+                        stream = self._stored(
+                            self._batches(parts[:1], sizes[folder]), drawn[folder], make, NotesOnly(shown)
+                        )
+                        out[first.part.folder] = self._judge(first, stream, drawn[folder], sizes[folder])
+                    for _ in self._stored(self._batches(parts, sizes[folder]), drawn[folder], make, shown):
+                        pass
+            self.pipes.clear()
+            for folder, opened in judged.items():
+                for one in opened:
+                    if one.part.folder not in out:
+                        batches = self._batches([one.part], sizes[folder])
+                        out[one.part.folder] = self._judge(one, batches, drawn[folder], sizes[folder])
+            if not options.score:
+                return [_counted(part, drawn[part.drawn]) for part in prepared.parts]
+        return [out[part.folder] for part in prepared.parts]
+
+    def _notices(self, plan: Plan) -> list[Notice]:
+        """Of the model, before judges are loaded."""
+        local, found = self.prepared.local, [*self.prepared.notices]
+        if local is not None and plan.protocol is not None:
             from star_bench.generation.seeded import check_seeded_in
 
-            check_seeded_in(prepared.local.folder, plan.protocol.steps)  # before judges are loaded
-            notices += of_model(prepared.local.folder, plan.protocol.max_sequence_length, plan.prompts)
-        log = stack.enter_context(recording(prepared.folder, bar.note, device=device))
-        stack.enter_context(engine)
-        bar = LoggedProgress(bar, log)
-        make: Callable[[], Generate] | None = None
-        if prepared.local is not None and plan.protocol is not None:
-            note = {} if engine.remote else {"note": bar.note}
-            texts = tuple(prompt.text for prompt in plan.prompts) if options.free_text_encoders else ()
-            make = MakePictures(prepared.local, plan.protocol, device, texts, begin, **note)
-        batch_size = options.batch_size or _earlier_batch_size(store)
-        if batch_size is None:
-            assert isinstance(make, MakePictures)
-            sampler = make.load()
-            batch_size = fastest_for(sampler, plan.items)
-            bar.note(f"{batch_size} pictures at a time are fastest here")
-            make = functools.partial(generating, sampler, bar.note)
-        whole = plan.batches(batch_size)
-        batches = options.shard.own(whole) if options.shard else whole
-        if options.shard:
-            begin_shard(store, options.shard, plan, batch_size)
-        elif not store.samples and (said := nearest(plan, options.runs)):
-            bar.note(said)
-        scoring_device = "cpu" if engine.settings.scoring.gpus == 0 else device
+            check_seeded_in(local.folder, plan.protocol.steps)
+            found += of_model(local.folder, plan.protocol.max_sequence_length, plan.prompts)
+        return found
 
-        def produce(shown: Progress) -> Iterator[list[Item]]:
-            if prepared.files is not None:
-                return take_foreign(batches, store, prepared.files, shown)
+    def _begin(self, stack: ExitStack, parts: Sequence[Part], stores: dict[Path, ScoreStore]) -> list[_Open]:
+        """Opens each part's log and judges its canaries."""
+        opened = []
+        for part in parts:
+            log = stack.enter_context(recording(part.folder, self.bar.note, device=self.device))
+            shown, store = LoggedProgress(self.bar, log), stores[part.folder]
+            if self.options.shard:
+                assert self.options.batch_size is not None
+                begin_shard(store, self.options.shard, part.plan, self.options.batch_size)
+            canaries = begin_scores(
+                part.plan,
+                store,
+                part.evaluator,
+                environment=environment(self.device),
+                source=self.prepared.source,
+                remote=self.engine.remote,
+                apart=self.prepared.local is not None and part.evaluator.device != "cpu",
+                bar=shown,
+            )
+            opened.append(_Open(part, store, canaries, shown))
+        return opened
+
+    def _make(self, plan: Plan, bar: Progress) -> MakePictures | None:
+        if self.prepared.local is None or plan.protocol is None:
+            return None
+        here: dict[str, Any] = {} if self.engine.remote else {"note": bar.note, "pipes": self.pipes}
+        texts = tuple(prompt.text for prompt in plan.prompts) if self.options.free_text_encoders else ()
+        return MakePictures(self.prepared.local, plan.protocol, self.device, texts, self.begin, **here)
+
+    def _batch_size(self, store: PictureStore, parts: Sequence[Part], make: MakePictures | None, bar: Progress) -> int:
+        found = self.options.batch_size or _earlier_batch_size(store)
+        if found is None:
             assert make is not None
-            return generate(batches, store, make, engine, shown)
+            found = fastest_for(self.pipes.sampler(make), parts[0].plan.items)
+            bar.note(f"{found} pictures at a time are fastest here")
+        return found
 
-        results = execute(
-            plan,
-            batches,
-            store,
-            prepared.evaluator,
-            produce=produce,
-            environment=environment(device),
-            source=prepared.source,
-            bar=bar,
-            batch_size=batch_size,
-            engine=engine,
-            make_judge=MakeJudge(plan.card, scoring_device, begin) if engine.remote else None,
-            notices=notices,
-            apart=prepared.local is not None and prepared.evaluator.device != "cpu",
-            then=finish_shard if options.shard else conclude,
+    def _open(self, store: PictureStore, plan: Plan, notices: Sequence[Notice], batch_size: int, bar: Progress) -> None:
+        for notice in notices:
+            bar.note(notice.text)
+        is_new = self.prepared.local is not None and not store.rows and not self.options.shard
+        if is_new and (said := nearest(plan.pictures, self.options.runs)):
+            bar.note(said)
+        store.opening(
+            **opening(
+                plan.pictures,
+                source=self.prepared.source,
+                notices=notices,
+                environment=environment(self.device),
+                batch_size=batch_size,
+                remote=self.engine.remote,
+            )
         )
-        log.write("results", complete=results["complete"], counts=results["counts"])
+
+    def _batches(self, parts: Sequence[Part], size: int) -> Batches:
+        """Of all images that any of the parts needs, cut as the part with the most of them has them alone."""
+        most = max((part.plan for part in parts), key=lambda plan: plan.samples)
+        batches = most.batches(size)
+        return self.options.shard.own(batches) if self.options.shard else batches
+
+    def _stored(
+        self, batches: Batches, store: PictureStore, make: MakePictures | None, bar: Progress
+    ) -> Iterator[list[Item]]:
+        """The batches, each once its pictures are stored."""
+        if self.prepared.files is not None:
+            return draw(store, take_foreign(batches, store, self.prepared.files, bar))
+        if make is None:
+            return iter(take_stored(batches, store))
+        return draw(store, generate(batches, store, make, self.engine, bar))
+
+    def _judge(
+        self, one: _Open, stored: Iterable[list[Item]], pictures: PictureStore, batch_size: int
+    ) -> dict[str, Any]:
+        part, settings = one.part, self.engine.settings
+        one.scores.say(batch_size=batch_size)
+        scoring_device = "cpu" if settings.scoring.gpus == 0 else self.device
+        results = judge(
+            part.plan,
+            self._batches([part], batch_size),
+            stored,
+            pictures,
+            one.scores,
+            part.evaluator,
+            canaries=one.canaries,
+            bar=one.bar,
+            engine=self.engine,
+            make_judge=MakeJudge(part.plan.card, scoring_device, self.begin) if self.engine.remote else None,
+            then=finish_shard if self.options.shard else conclude,
+        )
+        one.bar.log.write("results", complete=results["complete"], counts=results["counts"])
         return results
+
+
+def _counted(part: Part, store: PictureStore) -> dict[str, Any]:
+    """Of pictures that are drawn and not judged."""
+    statuses = Counter(store.rows[item.key]["status"] for item in part.plan.items)
+    counts = {"planned": len(part.plan.items), **{status.value: statuses.get(status.value, 0) for status in Status}}
+    return {"pictures": str(store.folder), "counts": counts, "complete": counts["ok"] == counts["planned"]}

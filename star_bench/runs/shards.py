@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,11 +20,14 @@ from star_bench.catalogue.cards import parse
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Evaluator, Prompt, Status
 from star_bench.files.json import read_json, read_rows
-from star_bench.runs.execute import Batches, conclude
-from star_bench.runs.manifest import Manifest, read_manifest
+from star_bench.runs.draw import Batches
+from star_bench.runs.manifest import Manifest, pictures_of, read_manifest
+from star_bench.runs.pictures import SAMPLES, PictureStore
 from star_bench.runs.plan import Plan, Subject
 from star_bench.runs.progress import Progress
-from star_bench.runs.store import Key, RunStore, locked
+from star_bench.runs.score import conclude
+from star_bench.runs.scores import SCORES, ScoreStore
+from star_bench.runs.store import MANIFEST, Key, Store, locked
 from star_bench.runs.workers import make_evaluator
 
 SHARDS = "shards"
@@ -49,7 +53,7 @@ class Shard:
         return f"{self.number}/{self.of}"
 
     def folder(self, run: Path) -> Path:
-        """Below the run's directory."""
+        """Below the directory of a run's scores, or of its pictures."""
         return run / SHARDS / f"{self.number}-of-{self.of}"
 
     def own(self, batches: Batches) -> Batches:
@@ -87,7 +91,7 @@ def _read(folder: Path) -> Record:
     return parse(Record, read_json(folder / RECORD), str(folder / RECORD))
 
 
-def begin_shard(store: RunStore, shard: Shard, plan: Plan, batch_size: int) -> None:
+def begin_shard(store: ScoreStore, shard: Shard, plan: Plan, batch_size: int) -> None:
     """Says what the shard is of. Raises UsageError where it was begun with batches of another size."""
     if (store.folder / RECORD).exists() and (begun := _read(store.folder).batch_size) != batch_size:
         raise UsageError(
@@ -106,10 +110,10 @@ def begin_shard(store: RunStore, shard: Shard, plan: Plan, batch_size: int) -> N
     store.write(RECORD, record.model_dump(mode="json", by_alias=True))
 
 
-def finish_shard(_: Plan, store: RunStore, __: Evaluator, canaries: int) -> dict[str, Any]:
+def finish_shard(_: Plan, __: PictureStore, store: ScoreStore, ___: Evaluator, canaries: int) -> dict[str, Any]:
     """The shard's record, also in shard.json."""
-    statuses = Counter(row["status"] for row in store.scores.values())
-    counts = {"planned": len(store.scores), **{status.value: statuses.get(status.value, 0) for status in Status}}
+    statuses = Counter(row["status"] for row in store.rows.values())
+    counts = {"planned": len(store.rows), **{status.value: statuses.get(status.value, 0) for status in Status}}
     done = _read(store.folder).model_copy(update={"finished": True, "canaries": canaries, "counts": counts})
     record = done.model_dump(mode="json", by_alias=True)
     store.write(RECORD, record)
@@ -135,21 +139,24 @@ def merge(run: Path, bar: Progress) -> dict[str, Any]:
             folder for folder, each in zip(folders, manifests, strict=True) if each.digest != plan.digest()
         ]:
             raise Refused(f"{strangers[0]} is of another run than {folders[0]}", "delete it, and run it again")
-        stores = [RunStore(folder) for folder in folders]
-        batches = plan.batches(records[0].batch_size)
-        owner = {item.key: stores[i % len(stores)] for i, batch in enumerate(batches) for item in batch}
-        keys = [item.key for item in plan.items]
-        if lost := [key for key in keys if key not in owner[key].samples or key not in owner[key].scores]:
-            raise Incomplete(f"image {lost[0][1]} of prompt {lost[0][0]!r} is in no shard", "run the shards again")
-        merged = RunStore(run)
-        _take_pictures(keys, owner, merged, bar)
-        manifest, places = _manifest(folders)
-        merged.write("manifest.json", manifest)
-        merged.write_rows("prompts.jsonl", read_rows(folders[0] / "prompts.jsonl"))
-        for name in ("samples", "scores"):
-            of_store = ((owner[key].folder, getattr(owner[key], name)[key]) for key in keys)
-            merged.write_rows(f"{name}.jsonl", (_moved(row, places[folder]) for folder, row in of_store))
-        return conclude(plan, RunStore(run), evaluator, records[0].canaries)
+        pictures = pictures_of(run, plan.pictures.digest())
+        with locked(pictures):
+            drawn = [PictureStore(record.shard.folder(pictures)) for record in records]
+            scored = [ScoreStore(folder) for folder in folders]
+            place = {
+                item.key: i % len(records)
+                for i, batch in enumerate(plan.batches(records[0].batch_size))
+                for item in batch
+            }
+            keys = [item.key for item in plan.items]
+            if lost := [k for k in keys if k not in drawn[place[k]].rows or k not in scored[place[k]].rows]:
+                raise Incomplete(f"image {lost[0][1]} of prompt {lost[0][0]!r} is in no shard", "run the shards again")
+            _take_pictures([(key, drawn[place[key]]) for key in keys], PictureStore(pictures), bar)
+            for folder, of_shards, name in ((pictures, drawn, SAMPLES), (run, scored, SCORES)):
+                _merge_rows(Store(folder, name), of_shards, [(key, place[key]) for key in keys], name)
+            prompts = read_rows(folders[0] / "prompts.jsonl")
+            ScoreStore(run).write_rows("prompts.jsonl", prompts)
+            return conclude(plan, PictureStore(pictures), ScoreStore(run), evaluator, records[0].canaries)
 
 
 def _whole_set(run: Path) -> list[Record]:
@@ -198,35 +205,44 @@ def _plan(folder: Path, record: Record, manifest: Manifest) -> tuple[Plan, Evalu
     return plan, evaluator
 
 
-def _take_pictures(keys: list[Key], owner: dict[Key, RunStore], merged: RunStore, bar: Progress) -> None:
+def _take_pictures(owners: list[tuple[Key, PictureStore]], merged: PictureStore, bar: Progress) -> None:
     """Copies what is not there yet. Raises Incomplete for a picture that is damaged."""
-    bar.start("merging", len(keys), 0)
-    for key in keys:
-        row = owner[key].samples[key]
+    bar.start("merging", len(owners), 0)
+    for key, owner in owners:
+        row = owner.rows[key]
         if row["status"] == "ok" and merged.read_image(row) is None:
-            content = owner[key].read_image(row)
+            content = owner.read_image(row)
             if content is None:
                 raise Incomplete(
-                    f"{owner[key].folder / row['path']} is damaged or gone", "run its shard again, which makes it anew"
+                    f"{owner.folder / row['path']} is damaged or gone", "run its shard again, which makes it anew"
                 )
             merged.save_image(key, content, Path(row["path"]).suffix)
         bar.advance(1)
 
 
-def _manifest(folders: list[Path]) -> tuple[dict[str, Any], dict[Path, list[int]]]:
-    """The first shard's, with the sessions of all, each with its shard and what was installed where it ran; and of each
-    shard where its sessions stand now."""
-    each = [read_json(folder / "manifest.json") for folder in folders]
+def _merge_rows(merged: Store, shards: Sequence[Store], owners: list[tuple[Key, int]], name: str) -> None:
+    """The rows of all shards as one file, and the first shard's manifest with the sessions of all. Rows of the merged store
+    that no shard has, such as further images of pictures that were drawn before, stay."""
     sessions = [
-        ({"environment": one["environment"], **session, "shard": folder.name}, folder)
-        for folder, one in zip(folders, each, strict=True)
-        for session in one["sessions"]
+        ({"environment": one.manifest["environment"], **session, "shard": one.folder.name}, number)
+        for number, one in enumerate(shards)
+        for session in one.manifest["sessions"]
     ]
     sessions.sort(key=lambda pair: str(pair[0]["started"]))
-    places: dict[Path, list[int]] = {folder: [] for folder in folders}
-    for place, (_, folder) in enumerate(sessions):  # of one shard they are in order
-        places[folder].append(place)
-    return {**each[0], "sessions": [session for session, _ in sessions]}, places
+    kept = merged.manifest.get("sessions", []) if merged.rows and not _is_merged(merged) else []
+    places: dict[int, list[int]] = {number: [] for number in range(len(shards))}
+    for place, (_, number) in enumerate(sessions, start=len(kept)):  # of one shard they are in order
+        places[number].append(place)
+    own = {key for key, _ in owners}
+    others = [row for key, row in merged.rows.items() if key not in own] if kept else []
+    rows = [_moved(shards[number].rows[key], places[number]) for key, number in owners]
+    merged.write(MANIFEST, {**shards[0].manifest, "sessions": [*kept, *(session for session, _ in sessions)]})
+    merged.write_rows(name, [*rows, *others])
+
+
+def _is_merged(store: Store) -> bool:
+    """Whether the store was made of shards before, and can be made of them again."""
+    return all("shard" in session for session in store.manifest["sessions"])
 
 
 def _moved(row: dict[str, Any], places: list[int]) -> dict[str, Any]:

@@ -1,13 +1,13 @@
-"""A run's directory: one writer, atomic files, append-only rows, everything checked when it is read again."""
+"""A folder of rows: one writer, atomic files, append-only rows, everything checked when it is read again."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,23 +16,19 @@ from typing import Any
 from star_bench.errors import Locked, Refused
 from star_bench.files.atomic import disk_error, to_json, write_atomically
 from star_bench.files.json import RESTORE, read_json, read_rows
+from star_bench.runs.environment import packages
 
 Key = tuple[str, int]
 """(prompt id, k)"""
 
 
-PICTURES = "images/"
+MANIFEST = "manifest.json"
 
 
 def is_plain(name: str) -> bool:
     """A relative path that stays below its folder on every system: no '..', no drive, no control character."""
     parts = name.split("/")
     return not re.search(r'[\x00-\x1f\x7f\\:*?"<>|]', name) and not {"", ".", ".."} & set(parts)
-
-
-def is_picture_path(path: Any) -> bool:
-    """Whether a row's path, which may be anything, is that of a picture below the run's directory."""
-    return isinstance(path, str) and path.startswith(PICTURES) and is_plain(path)
 
 
 def key_of(row: dict[str, Any], path: Path) -> Key:
@@ -70,68 +66,72 @@ class RowFile:
         self.rows += new
 
 
-class RunStore:
-    """The files of one run. Use `open_run` to get one that may write."""
+class Store:
+    """A folder with rows of one kind, one per image, and a manifest that says what they are of and who added them.
 
-    def __init__(self, folder: Path) -> None:
+    Only the holder of the folder's lock adds.
+    """
+
+    def __init__(self, folder: Path, rows: str) -> None:
+        """rows: the name of their file."""
         self.folder = folder
-        self._samples = RowFile(folder / "samples.jsonl")
-        self._scores = RowFile(folder / "scores.jsonl")
-        self.samples = {key_of(row, self._samples.path): row for row in self._samples.rows}
+        self._file = RowFile(folder / rows)
+        self.rows = {key_of(row, self._file.path): row for row in self._file.rows}
         """The newest row of each image, kept up with what is added."""
-        self.scores = {key_of(row, self._scores.path): row for row in self._scores.rows}
-        """The newest row of each score, kept up with what is added."""
-        self.session: int | None = None
-        """The place in the manifest's sessions of the one that adds rows, which each of them names."""
+        self.manifest: dict[str, Any] = self.read(MANIFEST) or {}
+        self._session: int | None = None
 
     @property
     def recorded(self) -> int:
-        """Rows of images, older ones of the same image counted."""
-        return len(self._samples.rows)
+        """Rows, older ones of the same image counted."""
+        return len(self._file.rows)
 
-    def image_path(self, key: Key, suffix: str = ".png") -> Path:
-        return self.folder / "images" / key[0] / f"{key[1]}{suffix}"
+    def begin(self, what: dict[str, Any], about: dict[str, Any], environment: dict[str, Any], **session: Any) -> None:
+        """A session: each row that it adds names its place in the manifest. Nothing of an earlier one is overwritten.
 
-    def add_samples(self, rows: Iterable[dict[str, Any]]) -> None:
-        new = self._named(rows)
-        self._samples.append(new)
-        self.samples |= {key_of(row, self._samples.path): row for row in new}
+        what: of the folder, for a manifest that is not there yet; about: what each session says anew. environment: what
+        the session is run with; that of the first one is also the manifest's own.
+        """
+        self.manifest = {**what, "sessions": [], **self.manifest, **about}
+        self.manifest.setdefault("environment", environment)
+        begun = {"started": now(), "finished": None, **session, "environment": {**environment, "packages": packages()}}
+        self._session = len(self.manifest["sessions"])
+        self.manifest["sessions"].append(begun)
+        self.write(MANIFEST, self.manifest)
 
-    def add_scores(self, rows: Iterable[dict[str, Any]]) -> None:
-        new = self._named(rows)
-        self._scores.append(new)
-        self.scores |= {key_of(row, self._scores.path): row for row in new}
+    def say(self, **facts: Any) -> None:
+        """Facts of the session, written with the next `write_manifest`."""
+        if self._session is not None:
+            self.manifest["sessions"][self._session] |= facts
 
-    def _named(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [row if self.session is None else {**row, "session": self.session} for row in rows]
+    def write_manifest(self) -> None:
+        self.write(MANIFEST, self.manifest)
 
-    def save_image(self, key: Key, content: bytes, suffix: str = ".png") -> dict[str, Any]:
-        """Writes one picture and returns its row for add_samples."""
-        path = self.image_path(key, suffix)
-        write_atomically(path, content)
-        digest = hashlib.sha256(content).hexdigest()
-        relative = path.relative_to(self.folder).as_posix()
-        return {"prompt_id": key[0], "k": key[1], "path": relative, "sha256": digest, "status": "ok"}
+    def end(self) -> None:
+        """The session came to its end."""
+        self.say(finished=now())
+        self.write_manifest()
 
-    def read_image(self, row: dict[str, Any]) -> bytes | None:
-        """A stored picture's bytes, or None where the file is gone or is not what was stored."""
-        try:
-            content = (self.folder / row["path"]).read_bytes()
-        except OSError:
-            return None
-        return content if hashlib.sha256(content).hexdigest() == row.get("sha256") else None
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        new = [row if self._session is None else {**row, "session": self._session} for row in rows]
+        self._file.append(new)
+        self.rows |= {key_of(row, self._file.path): row for row in new}
 
     def write(self, name: str, data: Any) -> None:
-        """A JSON file of the run, atomically."""
+        """A JSON file of the folder, atomically."""
         write_atomically(self.folder / name, to_json(data))
 
     def write_rows(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
-        """A whole JSONL file of the run, atomically."""
+        """A whole JSONL file of the folder, atomically."""
         write_atomically(self.folder / name, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows).encode())
 
     def read(self, name: str) -> Any | None:
         path = self.folder / name
         return read_json(path) if path.exists() else None
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 @contextmanager
@@ -160,11 +160,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_run(folder: Path) -> Iterator[RunStore]:
-    """The run's store, for one writer at a time. A folder into which nothing was written does not stay. Raises Locked."""
+def held(folder: Path) -> Iterator[None]:
+    """As `locked`; a folder into which nothing was written does not stay. Raises Locked."""
     with locked(folder):
         try:
-            yield RunStore(folder)
+            yield
         finally:
             _remove_empty(folder)
 

@@ -88,7 +88,7 @@ def summarise(
         "title": plan.card.title,
         "metric": {**dataclasses.asdict(plan.metric), "identity": plan.metric.identity},
         "generation": "foreign" if plan.subject.foreign else "star-bench",
-        "protocol": plan.protocol.as_dict() if plan.protocol else None,
+        "protocol": {"samples": plan.samples, **plan.protocol.as_dict()} if plan.protocol else None,
         "digest": plan.digest(),
         "subset": None if len(plan.prompts) == plan.of else {"limit": len(plan.prompts), "of": plan.of},
         "counts": {"planned": len(plan.items), **{s.value: counts.get(s.value, 0) for s in Status}},

@@ -18,6 +18,7 @@ from star_bench.catalogue import plugins
 from star_bench.catalogue.protocol import Protocol
 from star_bench.catalogue.suites import SuiteCard
 from star_bench.evaluators.base import Evaluator, Prompt, Score, Status, check_canaries
+from star_bench.memory import free_memory
 from star_bench.runs.engines.halving import Halving, OutOfMemory
 from star_bench.runs.patience import Patience, limit
 from star_bench.runs.plan import Item
@@ -85,6 +86,33 @@ def _storable(score: Any) -> Score:
     return score
 
 
+class Pipes:
+    """Pipelines and samplers that are loaded once in this process, whatever is drawn with them."""
+
+    def __init__(self) -> None:
+        self._pipes: dict[tuple[str, str, str], Any] = {}
+        self._samplers: dict[Protocol, Sampler] = {}
+
+    def sampler(self, make: MakePictures) -> Sampler:
+        if make.protocol not in self._samplers:
+            self._samplers[make.protocol] = make.load(self._pipe)
+        return self._samplers[make.protocol]
+
+    def _pipe(self, make: MakePictures) -> Any:
+        if make.texts:  # its text encoders are let go, so that it serves one set of texts
+            return make.pipe()
+        key = make.local.digest, make.protocol.dtype, make.device
+        if key not in self._pipes:
+            self._pipes[key] = make.pipe()
+        return self._pipes[key]
+
+    def clear(self) -> None:
+        """Lets go of all, so that judges find the memory free."""
+        self._pipes.clear()
+        self._samplers.clear()
+        free_memory()
+
+
 @dataclass(frozen=True)
 class MakePictures:
     """Loads a checkpoint to make pictures with."""
@@ -97,19 +125,25 @@ class MakePictures:
     begin: Callable[[], None] = lambda: None
     """Called before anything is loaded."""
     note: Note = say
+    pipes: Pipes | None = None
+    """Where what is loaded is kept for others; in this process only."""
 
     def __call__(self) -> Generate:
-        return generating(self.load(), self.note)
+        return generating(self.pipes.sampler(self) if self.pipes else self.load(), self.note)
 
-    def load(self) -> Sampler:
-        from star_bench.generation.pipeline import load
+    def load(self, pipe: Callable[[MakePictures], Any] | None = None) -> Sampler:
         from star_bench.generation.sampler import Sampler
 
-        self.begin()
-        sampler = Sampler(load(self.local, dtype=self.protocol.dtype, device=self.device), self.protocol)
+        sampler = Sampler(pipe(self) if pipe else self.pipe(), self.protocol)
         if self.texts:
             sampler.free_text_encoders(self.texts)
         return sampler
+
+    def pipe(self) -> Any:
+        from star_bench.generation.pipeline import load
+
+        self.begin()
+        return load(self.local, dtype=self.protocol.dtype, device=self.device)
 
 
 @dataclass(frozen=True)

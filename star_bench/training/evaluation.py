@@ -15,14 +15,16 @@ from star_bench.catalogue.checkpoints import Checkpoint
 from star_bench.catalogue.suites import GenerationDefaults
 from star_bench.evaluators.base import Evaluator
 from star_bench.generation.sampler import Sampler
+from star_bench.runs.draw import draw, generate, opening
 from star_bench.runs.engines.base import Settings
 from star_bench.runs.engines.local import LocalEngine
 from star_bench.runs.environment import environment
-from star_bench.runs.execute import execute, generate
+from star_bench.runs.pictures import open_pictures
 from star_bench.runs.plan import Plan, Subject, merge_protocol, select
 from star_bench.runs.progress import Progress
 from star_bench.runs.run import suite_defaults
-from star_bench.runs.store import open_run
+from star_bench.runs.score import begin_scores, judge
+from star_bench.runs.scores import open_scores
 from star_bench.runs.workers import Generate, generating
 from star_bench.training.actor import Actor
 from star_bench.training.recipe import EvaluationSettings
@@ -73,7 +75,6 @@ class Evaluation:
         protocol = merge_protocol(
             # The guidance of training, whatever the suite's card says.
             GenerationDefaults(
-                samples=self.settings.samples,
                 steps=self.settings.steps,
                 guidance_scale=self.actor.policy.guidance_scale,
             ),
@@ -89,26 +90,25 @@ class Evaluation:
             f"epoch-{epoch:06d}", digest(self.local.digest, weights), self.checkpoint.licence, licences=parts
         )
         prompts = select(everything, self.settings.limit)
-        plan = Plan(
-            subject, evaluator.card, evaluator.metric, judges, prompts, len(everything), protocol.samples, protocol
-        )
+        samples = self.settings.samples or evaluator.card.protocol.samples or 1
+        plan = Plan(subject, evaluator.card, evaluator.metric, judges, prompts, len(everything), samples, protocol)
 
         def worker() -> Generate:
             return generating(Sampler(self.actor.pipe, protocol), bar.note)
 
         batches, engine = plan.batches(BATCH_SIZE), LocalEngine(Settings())
-        with open_run(plan.folder(self.folder)) as store:
-            return execute(
-                plan,
-                batches,
-                store,
-                evaluator,
-                produce=lambda shown: generate(batches, store, worker, engine, shown),
-                environment=environment(self.actor.device),
-                source={"checkpoint": self.checkpoint.name, "epoch": epoch},
-                bar=bar,
-                batch_size=BATCH_SIZE,
-            )
+        about: dict[str, Any] = {
+            "environment": environment(self.actor.device),
+            "source": {"checkpoint": self.checkpoint.name, "epoch": epoch},
+        }
+        with (
+            open_scores(plan.folder(self.folder)) as scores,
+            open_pictures(plan.pictures.folder(self.folder)) as pictures,
+        ):
+            canaries = begin_scores(plan, scores, evaluator, bar=bar, **about)
+            pictures.opening(**opening(plan.pictures, batch_size=BATCH_SIZE, **about))
+            stored = list(draw(pictures, generate(batches, pictures, worker, engine, bar)))
+            return judge(plan, batches, stored, pictures, scores, evaluator, canaries=canaries, bar=bar)
 
 
 def digest(base: str, weights: dict[str, Tensor]) -> str:

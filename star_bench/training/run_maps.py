@@ -173,7 +173,7 @@ class _Maker:
 
     def _check(self, image: RunImage, drawn: np.ndarray | None) -> None:
         assert image.sample and image.sample.path
-        path = self.run.folder / image.sample.path
+        path = self.run.pictures / image.sample.path
         stored = read_picture(path)
         if drawn is None:
             raise Incomplete(f"{path} comes out with latents that are not finite", "check the weights")

@@ -63,7 +63,7 @@ def recorded_run(run: RunFiles, manifest: Manifest, *, suite: str | None, device
     suite: the card to judge with, where the bundle's suite is none that comes with star-bench. Raises Refused where
     the suite, prompts, metric, intervals or (with `scoring`) judges here are not those of the run.
     """
-    card, is_here = _card(manifest, suite)
+    card, is_here = _card(manifest, suite, run.results.canaries)
     evaluator = make_evaluator(card, device)
     version = manifest.star_bench
     if evaluator.metric.identity != manifest.metric:
@@ -89,22 +89,31 @@ def recorded_run(run: RunFiles, manifest: Manifest, *, suite: str | None, device
     return Recorded(plan, evaluator, compared)
 
 
-def _card(manifest: Manifest, asked: str | None) -> tuple[SuiteCard, bool]:
+def _card(manifest: Manifest, asked: str | None, canaries: int) -> tuple[SuiteCard, bool]:
     """The suite's card, and whether it lies here with its files; else the card is the run's own."""
     name = str(manifest.suite.get("name"))
     if asked is None and name not in suites.names():
-        if manifest.suite.get("canaries"):
+        if canaries:
             raise Refused(
                 f"suite {name!r} is not here, and a bundle does not carry its canary pictures",
                 "give --suite the path of its card.yaml",
             )
-        said = {"title": name, "summary": "", "licence": suites.NOT_STATED, **manifest.suite}
+        keys: dict[str, Any] = {key: manifest.suite[key] for key in ("evaluator", "judges") if key in manifest.suite}
+        prompts = {"path": "prompts.jsonl"}  # of the run itself
+        said: dict[str, Any] = {
+            "name": name,
+            "title": name,
+            "summary": "",
+            "licence": suites.NOT_STATED,
+            "prompts": prompts,
+            **keys,
+        }
         return _same(parse(SuiteCard, said, "the suite in manifest.json"), manifest), False
     return _same(suites.load(asked or name), manifest), True
 
 
 def _same(card: SuiteCard, manifest: Manifest) -> SuiteCard:
-    for name, was, now in differing(manifest.suite, card.content):
+    for name, was, now in differing(manifest.judging, card.judging):
         raise _refuse(f"{name} of suite {card.name!r}", repr(was), repr(now), manifest.star_bench)
     return card
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.evaluators.base import Score, Status, check_canaries
-from star_bench.runs.execute import score_here
 from star_bench.runs.finished import RunFiles, RunImage
+from star_bench.runs.pictures import SAMPLES, PictureStore
 from star_bench.runs.progress import Progress
-from star_bench.runs.store import RunStore
+from star_bench.runs.score import score_here
+from star_bench.runs.scores import ScoreStore
 from star_bench.runs.summary import summarise
 from star_bench.verification.recorded import Recorded
 
@@ -83,10 +84,10 @@ def rescore(
     plan, evaluator = recorded.plan, recorded.evaluator
     bar.note(plan.metric.identity)
     canaries = check_canaries(evaluator)
-    RunStore(folder).write_rows("samples.jsonl", (_sample(run, image) for image in run.images))
-    store = RunStore(folder)
-    score_here(plan.batches(batch_size), store, evaluator, bar, plan=plan)
-    new = {key: Score(row["value"], Status(row["status"]), row["detail"]) for key, row in store.scores.items()}
+    store = ScoreStore(folder)
+    store.write_rows(SAMPLES, (_sample(run, image) for image in run.images))
+    score_here(plan, PictureStore(folder), store, evaluator, bar, batch_size=batch_size)
+    new = {key: Score(row["value"], Status(row["status"]), row["detail"]) for key, row in store.rows.items()}
     judged = [image for image in run.images if image.sample and image.sample.path and image.sample.path not in skip]
     pairs = [Pair(image, _recorded(image), new[image.prompt.id, image.k]) for image in judged]
     failed = [pair for pair in pairs if pair.now.status is Status.ERROR is not pair.was.status]
@@ -96,7 +97,7 @@ def rescore(
     as_was = [pair for pair in able if (pair.image.prompt.id, pair.image.k) not in touched]
     same = sum((pair.was.value, pair.was.status) == (pair.now.value, pair.now.status) for pair in as_was)
     distances = [abs(p.was.value - p.now.value) for p in able if p.was.value is not None and p.now.value is not None]
-    whole = None if skip or failed else summarise(plan, evaluator, store.scores, canaries=canaries)
+    whole = None if skip or failed else summarise(plan, evaluator, store.rows, canaries=canaries)
     return Rescored(
         device=device,
         canaries=canaries,
@@ -126,7 +127,7 @@ class Pair:
 def _sample(run: RunFiles, image: RunImage) -> dict[str, Any]:
     """A row for the store of new scores: the recorded picture, where it lies."""
     sample = image.sample
-    path = str((run.folder / sample.path).resolve()) if sample and sample.path else None
+    path = str((run.pictures / sample.path).resolve()) if sample and sample.path else None
     row = {"prompt_id": image.prompt.id, "k": image.k, "path": path, "sha256": sample and sample.sha256}
     return {**row, "status": "ok"} if path else {**row, "status": image.status.value, "reason": "as recorded"}
 

@@ -18,8 +18,9 @@ from star_bench.errors import Refused, UsageError
 from star_bench.files.digests import digest_of, sha256_of
 from star_bench.files.json import read_json
 from star_bench.runs.bundle import check_picture_path, newest, unpack
-from star_bench.runs.finished import RunFiles, read_run, run_folder
+from star_bench.runs.finished import RunFiles, pictures_folder, read_run, run_folder
 from star_bench.runs.manifest import read_manifest
+from star_bench.runs.pictures import SAMPLES
 from star_bench.runs.plan import Plan
 from star_bench.runs.progress import Progress
 from star_bench.runs.store import Key, locked
@@ -152,7 +153,7 @@ def verify(
         rows = _scored_rows(run, recorded.plan)
         absent = _check_pictures(run)
         try:
-            summary = tuple(_summary(run, recorded, rows))
+            summary = tuple(_summary(run, recorded, rows, digest=manifest.digest))
         except (LookupError, TypeError, ValueError) as error:  # an evaluator's own detail can be anything
             raise Refused(f"scores.jsonl holds a score that its evaluator can't read ({error!r})", AGAIN) from None
         rescored = None
@@ -181,7 +182,7 @@ def _opened(path: Path, work: Path, bar: Progress) -> Iterator[tuple[Path, Path]
     is_run = path.is_dir() or path.name == "results.json"
     if is_run:
         run = run_folder(path)
-        key = digest_of([read_manifest(run).digest, sha256_of(run / "samples.jsonl")])
+        key = digest_of([read_manifest(run).digest, sha256_of(pictures_folder(run) / SAMPLES)])
     elif path.is_file():
         key = sha256_of(path)
     else:
@@ -228,7 +229,7 @@ def _check_pictures(run: RunFiles) -> set[str]:
     for image in run.images:
         if image.sample is None or image.sample.path is None:
             continue
-        path = run.folder / check_picture_path(image.sample.path)
+        path = run.pictures / check_picture_path(image.sample.path)
         if not path.is_file():
             absent.add(image.sample.path)
         elif sha256_of(path) != image.sample.sha256:
@@ -243,10 +244,11 @@ def _compared(results: dict[str, Any]) -> dict[str, Any]:
     return {**{key: results.get(key) for key in SUMMARY}, **aggregates, **tags}
 
 
-def _summary(run: RunFiles, recorded: Recorded, rows: dict[Key, dict[str, Any]]) -> Iterator[str]:
-    """Every recorded number that is not what the scores give."""
+def _summary(run: RunFiles, recorded: Recorded, rows: dict[Key, dict[str, Any]], *, digest: str) -> Iterator[str]:
+    """Every recorded number that is not what the scores give. digest: of the manifest, which was made again before; of
+    0.1.0 it is another one than today's of the same plan."""
     plan, evaluator = recorded.plan, recorded.evaluator
-    now = plain(summarise(plan, evaluator, rows, canaries=run.results.canaries))
+    now = plain(summarise(plan, evaluator, rows, canaries=run.results.canaries)) | {"digest": digest}
     was = read_json(run.folder / "results.json")
     for name, old, new in differing(_compared(was), _compared(now)):
         yield f"{name} is {old} in results.json and {new} by the scores"

@@ -317,7 +317,6 @@ def test_foreign_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_torch_is_loaded() -> None:
-    code = (
-        "import sys; from star_bench import checkpoints as c; c.resolve('miniature'); sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys; from star_bench.catalogue import checkpoints as c; c.resolve('miniature'); "
+        "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -79,7 +79,7 @@ def test_two_packages_with_one_name_are_refused(tmp_path, monkeypatch):
 
 def test_looking_up_evaluators_loads_no_torch():
     code = (
-        "import sys; from star_bench import plugins\n"
+        "import sys; from star_bench.catalogue import plugins\n"
         "[plugins.load(plugins.EVALUATORS, n) for n in ('ocr', 'preference')]; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

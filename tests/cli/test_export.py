@@ -52,11 +52,11 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     folder = tmp_path_factory.mktemp("recorded")
-    options = Options(suite="preference-miniature", model="miniature", limit=3, steps=2, device="cpu", runs=folder)
+    options = Options(suites=("preference-miniature",), model="miniature", limit=3, steps=2, device="cpu", runs=folder)
     prepared = prepare(options)
     with RichProgress() as bar:
         run_suite(prepared, options, bar)
-    return prepared.folder
+    return prepared.parts[0].folder
 
 
 @pytest.fixture

@@ -32,19 +32,19 @@ def hacked(folder: Path) -> Path:
 
     It sees one picture of each prompt, made with noise that no run uses. Half a minute on one core.
     """
-    prepared = prepare(Options(suite=REWARD, model="miniature", device="cpu"))
-    assert prepared.local is not None and prepared.plan.protocol is not None
+    prepared = prepare(Options(suites=(REWARD,), model="miniature", device="cpu"))
+    assert prepared.local is not None and prepared.parts[0].plan.protocol is not None
     pipe: Any = load(prepared.local, dtype="float32", device="cpu")
     last = pipe.vae.decoder.conv_out
     seen: list[Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-    sampler = Sampler(pipe, replace(prepared.plan.protocol, seed=1000))
-    sampler.generate([(prompt.id, prompt.text, 0) for prompt in prepared.plan.prompts], batch_size=10)
+    sampler = Sampler(pipe, replace(prepared.parts[0].plan.protocol, seed=1000))
+    sampler.generate([(prompt.id, prompt.text, 0) for prompt in prepared.parts[0].plan.prompts], batch_size=10)
     hook.remove()
     place = f"local-dir:{MINIATURE_FOLDER / 'clip'}"
     clip, _ = open_clip.create_model_from_pretrained(place, precision="fp32")
     with torch.no_grad():
-        wanted = clip.encode_text(open_clip.get_tokenizer(place)([p.text for p in prepared.plan.prompts]))
+        wanted = clip.encode_text(open_clip.get_tokenizer(place)([p.text for p in prepared.parts[0].plan.prompts]))
     weight, bias = (part.detach().clone().requires_grad_() for part in (last.weight, last.bias))
     optimiser = torch.optim.Adam([weight, bias], lr=RATE)
     for _ in range(STEPS):

@@ -123,7 +123,7 @@ def run_here(runs: Path, **options: Any) -> tuple[Path, dict[str, Any], list[str
     """A small run in this process: its folder, its results, and what was said."""
     chosen = Options(
         **{
-            "suite": "ocr-miniature",
+            "suites": ("ocr-miniature",),
             "model": "miniature",
             "limit": 4,
             "steps": 4,
@@ -134,4 +134,5 @@ def run_here(runs: Path, **options: Any) -> tuple[Path, dict[str, Any], list[str
         }
     )
     notes, prepared = Notes(), prepare(chosen)
-    return prepared.folder, run(prepared, chosen, notes), notes.said
+    (results,) = run(prepared, chosen, notes)
+    return prepared.parts[0].folder, results, notes.said

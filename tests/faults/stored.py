@@ -9,6 +9,8 @@ from pathlib import Path
 
 from processes import SMALL, call
 
+from star_bench.runs.pictures import PICTURES
+
 PLANNED = 8
 """Pictures of `SMALL`."""
 BATCH = 2
@@ -16,8 +18,14 @@ BATCH = 2
 
 def one_run(folder: Path) -> Path:
     """The only run below a folder."""
-    (manifest,) = folder.glob("runs/*/*/*/manifest.json")
+    (manifest,) = (path for path in folder.glob("runs/*/*/*/manifest.json") if path.parts[-3] != PICTURES)
     return manifest.parent
+
+
+def pictures_in(folder: Path) -> Path:
+    """The only set of pictures below a folder, begun or not."""
+    (found,) = folder.glob(f"runs/*/{PICTURES}/*")
+    return found
 
 
 def run_to_the_end(folder: Path, *more: str) -> float:
@@ -43,14 +51,16 @@ def differences(undisturbed: Path, folder: Path) -> list[str]:
     """What of the run below `folder` is not as in the one below `undisturbed`, and what was left lying about."""
     first, second = one_run(undisturbed), one_run(folder)
     out = [f"{path} is left" for path in folder.rglob("*.partial")]
-    names = [path.relative_to(first).as_posix() for path in sorted(first.glob("images/*/*"))]
+    drawn, again = pictures_in(undisturbed), pictures_in(folder)
+    files = [(first, second, name) for name in ("results.json", "values.jsonl", "prompts.jsonl")]
+    files += [(drawn, again, path.relative_to(drawn).as_posix()) for path in sorted(drawn.glob("images/*/*"))]
     out += [
         f"{name} has other bytes"
-        for name in ("results.json", "values.jsonl", "prompts.jsonl", *names)
-        if not (second / name).is_file() or (first / name).read_bytes() != (second / name).read_bytes()
+        for one, other, name in files
+        if not (other / name).is_file() or (one / name).read_bytes() != (other / name).read_bytes()
     ]
-    for name in ("samples.jsonl", "scores.jsonl"):
-        lines = [sorted(unnamed(run / name).splitlines()) for run in (first, second)]
+    for name, places in (("samples.jsonl", (drawn, again)), ("scores.jsonl", (first, second))):
+        lines = [sorted(unnamed(place / name).splitlines()) for place in places]
         if lines[0] != lines[1]:  # also where a picture was made or scored twice
             out.append(f"{name} has other rows")
     pages = [next(place.glob("reports/*/index.html")) for place in (undisturbed, folder)]

@@ -61,21 +61,25 @@ def test_batch_size_and_order_change_no_result(tmp_path: Path, monkeypatch: pyte
 def test_another_protocol_reuses_nothing_and_names_the_field(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     stored, _, _ = run_here(runs, limit=1)
-    plan = prepare(Options(suite="ocr-miniature", model="miniature", limit=1, steps=4, device="cpu", runs=runs)).plan
-    assert plan.protocol is not None and plan.folder(runs) == stored and nearest(plan, runs) is None
+    plan = (
+        prepare(Options(suites=("ocr-miniature",), model="miniature", limit=1, steps=4, device="cpu", runs=runs))
+        .parts[0]
+        .plan
+    )
+    assert plan.protocol is not None and plan.folder(runs) == stored and nearest(plan.pictures, runs) is None
     fields = [field.name for field in dataclasses.fields(Protocol)]
     failures = []
     for field in fields:
         old = getattr(plan.protocol, field)
         new = old + 1 if isinstance(old, int | float) else old + "x"
         other = dataclasses.replace(plan, protocol=dataclasses.replace(plan.protocol, **{field: new}))
-        said = nearest(other, runs) or ""
-        if other.folder(runs).exists():
+        said = nearest(other.pictures, runs) or ""
+        if other.folder(runs).exists() or other.pictures.folder(runs).exists():
             failures.append(f"{field}: the same folder")
-        if f"differs in {field} ({old!r}, now {new!r})" not in said:
+        if f"differ in {field} ({old!r}, now {new!r})" not in said:
             failures.append(f"{field}: it says {said!r}")
     _, results, said = run_here(runs, limit=1, steps=3)
-    assert any("differs in steps (4, now 3)" in note for note in said), said
+    assert any("differ in steps (4, now 3)" in note for note in said), said
     assert results["protocol"]["steps"] == 3
     publish(
         Row(

@@ -30,7 +30,6 @@ def copied(folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def protocol() -> Protocol:
     return Protocol(
-        samples=2,
         steps=3,
         guidance_scale=4.0,
         negative_prompt="",

@@ -23,7 +23,7 @@ ITEMS = [("00000", "a red circle", 0), ("00001", "two blue squares", 0), ("00000
 def sampler(kernels: str = "default") -> Sampler:
     local = model_files.locate(checkpoints.resolve("miniature"))
     pipe = load(local, dtype="float32", device="cpu")
-    return Sampler(pipe, Protocol(1, 4, 4.5, "", 64, 64, 32, 0, "float32", "cpu", kernels=kernels))
+    return Sampler(pipe, Protocol(4, 4.5, "", 64, 64, 32, 0, "float32", "cpu", kernels=kernels))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_compiled_moves_a_pixel_by_one_at_most(usual: np.ndarray) -> None:
 def test_kernels_that_a_device_lacks_are_refused_before_a_run_begins(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cpu has no cudnn attention for float32"):
         sampler("cudnn")
-    options = Options("geneval-miniature", "miniature", kernels="cudnn", device="cpu", runs=tmp_path)
+    options = Options(("geneval-miniature",), "miniature", kernels="cudnn", device="cpu", runs=tmp_path)
     with pytest.raises(UsageError, match="cpu has no cudnn attention for float32"):
         prepare(options)
     with pytest.raises(UsageError, match="there are no kernels 'quick'"):

@@ -73,7 +73,7 @@ def test_the_command_trains_it_from_a_finished_generator(tmp_path: Path, monkeyp
     assert done.exit_code == 0, done.output
     pipe = StableDiffusion3Pipeline.from_pretrained(out / "signs", dtype=torch.float32)
     protocol = Protocol(
-        samples=1, steps=2, guidance_scale=1.0, negative_prompt="", height=64, width=64, max_sequence_length=16,
+        steps=2, guidance_scale=1.0, negative_prompt="", height=64, width=64, max_sequence_length=16,
         seed=0, dtype="float32", device="cpu",
     )  # fmt: skip
     (picture,) = Sampler(pipe, protocol).generate([("0", 'a sign that says "ROBOT"', 0)])

@@ -22,10 +22,12 @@ from star_bench.evaluators.base import Aggregate, Cut, Evaluator, Metric, Prompt
 from star_bench.evaluators.geneval.prompts import TAGS
 from star_bench.files.pictures import encode_png
 from star_bench.miniature.scenes import SMALL, random_scene
-from star_bench.runs.execute import execute
-from star_bench.runs.plan import Item, Plan, Subject
-from star_bench.runs.progress import Progress, Silent
-from star_bench.runs.store import open_run
+from star_bench.runs.draw import opening
+from star_bench.runs.pictures import open_pictures
+from star_bench.runs.plan import Plan, Subject
+from star_bench.runs.progress import Silent
+from star_bench.runs.score import begin_scores, judge
+from star_bench.runs.scores import open_scores
 
 HOSTILE = ("</script><script>alert(1)</script>", '" onerror="alert(1)', "{{ 7 * 7 }}|`x`<img src=x onerror=alert(1)>")
 STATUSES = {10: "missing", 11: "corrupt", 12: "degenerate", 13: "error"}
@@ -198,7 +200,7 @@ class Tagged(Brightness):
     aggregates = (Aggregate("overall", "mean of tag means", of_tags=True),)
 
 
-PROTOCOL = Protocol(2, 14, 4.0, "", 8, 8, 16, 0, "float32", "cpu")
+PROTOCOL = Protocol(14, 4.0, "", 8, 8, 16, 0, "float32", "cpu")
 
 
 def drawn(value: float, contrast: float) -> np.ndarray:
@@ -242,18 +244,17 @@ def make_run(
         None if foreign else dataclasses.replace(PROTOCOL, **changed),
     )
     batches = plan.batches(8)
-    with open_run(plan.folder(folder)) as store:
-
-        def produce(_: Progress) -> list[list[Item]]:
-            of_prompt = {prompt.id: row for prompt, row in zip(asked, values, strict=False)}
-            store.add_samples(
-                store.save_image(item.key, encode_png(drawn(of_prompt[item.prompt.id][item.k], contrast)))
-                for item in plan.items
-            )
-            return batches
-
-        execute(plan, batches, store, evaluator, produce=produce, environment={}, source={}, bar=Silent(), batch_size=8)
-        return store.folder
+    of_prompt = {prompt.id: row for prompt, row in zip(asked, values, strict=False)}
+    about: dict[str, Any] = {"environment": {}, "source": {}}
+    with open_scores(plan.folder(folder)) as scores, open_pictures(plan.pictures.folder(folder)) as pictures:
+        canaries = begin_scores(plan, scores, evaluator, bar=Silent(), **about)
+        pictures.opening(**opening(plan.pictures, batch_size=8, **about))
+        pictures.add(
+            pictures.save_image(item.key, encode_png(drawn(of_prompt[item.prompt.id][item.k], contrast)))
+            for item in plan.items
+        )
+        judge(plan, batches, batches, pictures, scores, evaluator, canaries=canaries, bar=Silent())
+        return scores.folder
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import PIL.Image
 import pytest
 
 from star_bench.errors import Refused, UsageError
-from star_bench.reporting.write import folder_name, write_report
+from star_bench.reporting.write import report_name, write_report
 from star_bench.runs.finished import parse_results
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def test_broken_rows_are_refused_by_line(run: Run) -> None:
 
 def test_the_folder_name_is_a_plain_file_name(run: Run) -> None:
     run.results["model"]["name"] = "../org/model v1"
-    assert folder_name(parse_results(run.results)) == "org-model-v1-geneval-miniature-01234567"
+    assert report_name(parse_results(run.results)) == "org-model-v1-geneval-miniature-01234567"
 
 
 def test_reporting_never_imports_torch() -> None:

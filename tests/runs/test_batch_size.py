@@ -84,6 +84,6 @@ def test_another_word_is_refused(words: str) -> None:
 
 @pytest.mark.parametrize("other", [{"engine": "ray"}, {"model": None, "images": Path()}])
 def test_it_is_not_found_where_no_local_run_makes_pictures(other: dict[str, object]) -> None:
-    given = {"suite": "ocr-miniature", "model": "miniature", "batch_size": None, **other}
+    given = {"suites": ("ocr-miniature",), "model": "miniature", "batch_size": None, **other}
     with pytest.raises(UsageError, match="a batch size is found only where"):
         prepare(Options(**given))  # type: ignore[arg-type]

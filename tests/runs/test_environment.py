@@ -23,12 +23,12 @@ def again(tmp_path: Path) -> Again:
 
     def call() -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
         options = Options(
-            suite="geneval-miniature", model="miniature", limit=3, samples=1, steps=2, device="cpu", runs=tmp_path
+            suites=("geneval-miniature",), model="miniature", limit=3, samples=1, steps=2, device="cpu", runs=tmp_path
         )
         prepared = prepare(options)
-        results = run(prepared, options, Silent())
-        manifest = json.loads((prepared.folder / "manifest.json").read_text())
-        rows = [json.loads(line) for line in (prepared.folder / "scores.jsonl").read_text().splitlines()]
+        (results,) = run(prepared, options, Silent())
+        manifest = json.loads((prepared.parts[0].folder / "manifest.json").read_text())
+        rows = [json.loads(line) for line in (prepared.parts[0].folder / "scores.jsonl").read_text().splitlines()]
         return results, manifest, rows
 
     return call
@@ -42,7 +42,7 @@ def test_a_session_keeps_its_own_environment_and_rows_name_it(again: Again, tmp_
     assert {row["session"] for row in rows} == {0} and not results["notices"]
 
     # The first session is made another machine's, and one of its scores is lost.
-    path = next(tmp_path.glob("*/*/*/manifest.json"))
+    path = next(tmp_path.glob("*/geneval-miniature/*/manifest.json"))
     manifest["sessions"][0]["environment"] |= {"torch": "2.0.1", "gpu": "NVIDIA H200"}
     path.write_text(json.dumps(manifest))
     scores = path.parent / "scores.jsonl"
@@ -63,10 +63,10 @@ def test_a_session_keeps_its_own_environment_and_rows_name_it(again: Again, tmp_
 def test_rows_of_before_sessions_were_named_are_of_the_manifests_environment() -> None:
     old, new = {"torch": "2.0.1", "device": "cpu"}, {"torch": "2.9.0", "device": "cpu", "packages": {"a": "1"}}
     manifest = {"environment": old, "sessions": [{"started": "x"}, {"started": "y", "environment": new}]}
-    assert of_mixture(manifest, [{"k": 0}, {"k": 1, "session": 0}]) == []
-    assert of_mixture(manifest, [{"session": 1}, {"session": 1}]) == []
-    (notice,) = of_mixture(manifest, [{"k": 0}, {"session": 1}])
-    assert notice.text == "MIXED: pictures or scores were made by sessions that differ in torch (2.0.1, 2.9.0)"
+    assert of_mixture("pictures", manifest, [{"k": 0}, {"k": 1, "session": 0}]) == []
+    assert of_mixture("pictures", manifest, [{"session": 1}, {"session": 1}]) == []
+    (notice,) = of_mixture("pictures", manifest, [{"k": 0}, {"session": 1}])
+    assert notice.text == "MIXED: pictures were made by sessions that differ in torch (2.0.1, 2.9.0)"
 
 
 def test_an_environment_names_what_draws_and_judges() -> None:

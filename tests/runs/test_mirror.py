@@ -18,8 +18,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.files.pictures import encode_png
 from star_bench.runs.mirror import Mirror, mirrored
+from star_bench.runs.pictures import open_pictures
 from star_bench.runs.progress import Silent
-from star_bench.runs.store import open_run
 
 NAME = "runs/model/suite/0123456789abcdef"
 
@@ -38,10 +38,10 @@ def at(address: str) -> dict[str, bytes]:
 
 def stored(folder: Path, count: int) -> Path:
     """A run's directory with so many pictures, each with its row."""
-    with open_run(folder) as store:
-        for k in range(len(store.samples), count):
+    with open_pictures(folder) as store:
+        for k in range(len(store.rows), count):
             picture = np.random.default_rng(k).integers(0, 256, (8, 8, 3)).astype(np.uint8)
-            store.add_samples([store.save_image(("00000", k), encode_png(picture))])
+            store.add([store.save_image(("00000", k), encode_png(picture))])
         store.write("manifest.json", {"schema": 1})
     return folder
 
@@ -71,7 +71,7 @@ def test_pictures_that_are_there_are_not_written_again(address: str, tmp_path: P
 def test_another_machine_goes_on_and_the_longer_rows_win(address: str, tmp_path: Path) -> None:
     first, second, mirror = stored(tmp_path / "first", 2), tmp_path / "second", Mirror(address)
     mirror.push(NAME, first, Silent())
-    with mirrored(address, NAME, second, Silent()):
+    with mirrored(address, {NAME: second}, Silent()):
         stored(second, 4)
     assert mirror.pull(NAME, first, Silent()) == 3, "two pictures and the longer samples.jsonl"
     assert (first / "samples.jsonl").read_bytes() == (second / "samples.jsonl").read_bytes()
@@ -80,7 +80,7 @@ def test_another_machine_goes_on_and_the_longer_rows_win(address: str, tmp_path:
 
 def test_what_is_new_is_written_also_when_the_work_fails(address: str, tmp_path: Path) -> None:
     def stopped() -> None:
-        with mirrored(address, NAME, tmp_path, Silent()):
+        with mirrored(address, {NAME: tmp_path}, Silent()):
             stored(tmp_path, 1)
             raise KeyboardInterrupt
 
@@ -92,15 +92,15 @@ def test_what_is_new_is_written_also_when_the_work_fails(address: str, tmp_path:
 def test_two_machines_that_went_apart_are_refused(address: str, tmp_path: Path) -> None:
     here, mirror = stored(tmp_path / "here", 1), Mirror(address)
     mirror.push(NAME, here, Silent())
-    with open_run(tmp_path / "other") as store:
-        store.add_samples([{"prompt_id": "00007", "k": 0, "path": None, "sha256": None, "status": "missing"}])
+    with open_pictures(tmp_path / "other") as store:
+        store.add([{"prompt_id": "00007", "k": 0, "path": None, "sha256": None, "status": "missing"}])
     with pytest.raises(Refused, match="went on otherwise from the same beginning"):
         mirror.pull(NAME, tmp_path / "other", Silent())
 
 
 def test_what_another_machine_wrote_meanwhile_is_not_written_over(address: str, tmp_path: Path) -> None:
     def both_at_work() -> None:
-        with mirrored(address, NAME, tmp_path / "here", Silent()):
+        with mirrored(address, {NAME: tmp_path / "here"}, Silent()):
             Mirror(address).push(NAME, stored(tmp_path / "other", 3), Silent())
             stored(tmp_path / "here", 2)
 
@@ -140,7 +140,7 @@ def test_an_upload_that_fails_every_time_is_noted_and_made_up_for(
     unsteady: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("star_bench.runs.mirror.EVERY", -1)
-    with mirrored(unsteady, NAME, tmp_path, Silent(), pauses=(0, 0)) as bar:
+    with mirrored(unsteady, {NAME: tmp_path}, Silent(), pauses=(0, 0)) as bar:
         stored(tmp_path, 1)
         Unsteady.failures = 3
         bar.advance(1)
@@ -154,7 +154,7 @@ def test_an_upload_that_fails_every_time_is_noted_and_made_up_for(
     assert [(row["level"], row["message"]) for row in said] == [
         ("warning", f"{unsteady} failed (503 Service Unavailable): the copy there is behind, and the work goes on")
     ] * 2
-    with mirrored(unsteady, NAME, tmp_path, Silent(), pauses=()) as bar:
+    with mirrored(unsteady, {NAME: tmp_path}, Silent(), pauses=()) as bar:
         pass
     assert not bar.is_behind and (tmp_path / "samples.jsonl").read_bytes() == at(unsteady)[f"{NAME}/samples.jsonl"]
 

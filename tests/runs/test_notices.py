@@ -54,25 +54,27 @@ def long_prompts(tmp_path: Path) -> Options:
         (tmp_path / folder / "prompts.txt").write_text(f"{LONG}\n{SHORT}\n")
     for name in ("00000.png", "00001.png"):
         PIL.Image.open(canary).save(tmp_path / "pictures" / name)
-    return Options(suite=str(tmp_path / "suite"), images=tmp_path / "pictures", device="cpu", runs=tmp_path / "runs")
+    return Options(
+        suites=(str(tmp_path / "suite"),), images=tmp_path / "pictures", device="cpu", runs=tmp_path / "runs"
+    )
 
 
 def test_prompts_that_the_judge_cuts_are_told_everywhere(long_prompts: Options) -> None:
     bar = Kept()
     prepared = prepare(long_prompts)
-    results = run(prepared, long_prompts, bar)
+    (results,) = run(prepared, long_prompts, bar)
     reader = "Miniature preference reads no more than 20 tokens"
     text = f"PROMPTS CUT BY THE JUDGE: {reader}, and 1 of 2 prompts are longer (00000)"
     assert results["notices"] == [{"kind": "judge_cut", "text": text, "prompts": ["00000"]}]
     assert text in bar.notes and text in shown(parse_results(results))
-    assert read_json(prepared.folder / "manifest.json")["notices"] == results["notices"]
+    assert read_json(prepared.parts[0].folder / "manifest.json")["notices"] == results["notices"]
 
 
 def test_prompts_that_the_model_cuts_are_told_everywhere(long_prompts: Options) -> None:
     """The miniature's two CLIP read 14 tokens, its T5 16."""
     options = replace(long_prompts, images=None, model="miniature", steps=1, size=64)
     bar = Kept()
-    results = run(prepare(options), options, bar)
+    (results,) = run(prepare(options), options, bar)
     found = [notice for notice in results["notices"] if notice["kind"] == "model_cut"]
     readers = (("tokenizer", 14), ("tokenizer_2", 14), ("tokenizer_3", 16))
     for notice, (name, most) in zip(found, readers, strict=True):
@@ -86,7 +88,7 @@ def test_a_run_merged_of_shards_tells_what_they_found(long_prompts: Options) -> 
     options = long_prompts.__class__(**{**vars(long_prompts), "shard": Shard(1, 1)})
     prepared = prepare(options)
     run(prepared, options, Kept())
-    merged = merge(prepared.folder.parent.parent, Kept())
+    merged = merge(prepared.parts[0].folder.parent.parent, Kept())
     assert [notice["prompts"] for notice in merged["notices"]] == [["00000"]]
 
 

@@ -12,7 +12,6 @@ from star_bench.evaluators.base import Metric, Prompt
 from star_bench.runs.plan import Plan, Subject, merge_protocol, select
 
 PROTOCOL = Protocol(
-    samples=2,
     steps=4,
     guidance_scale=4.0,
     negative_prompt="",
@@ -36,7 +35,9 @@ def plan(**changes: object) -> Plan:
 def test_every_protocol_field_is_in_the_digest(field: str) -> None:
     old = getattr(PROTOCOL, field)
     new = old + 1 if isinstance(old, int | float) else old + "x"
-    assert plan(protocol=dataclasses.replace(PROTOCOL, **{field: new})).digest() != plan().digest()
+    other = plan(protocol=dataclasses.replace(PROTOCOL, **{field: new}))
+    assert other.pictures.digest() != plan().pictures.digest()
+    assert other.digest() != plan().digest()
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,49 @@ def test_every_protocol_field_is_in_the_digest(field: str) -> None:
 )
 def test_model_metric_judges_and_prompts_are_in_the_digest(change: dict[str, object]) -> None:
     assert plan(**change).digest() != plan().digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metric": dataclasses.replace(METRIC, version="2")},
+        {"judges": {"judge": "y"}},
+        {"samples": 3},
+        {"card": load("ocr-miniature")},
+        {"prompts": tuple(dataclasses.replace(prompt, tag="c", metadata={"n": 1}) for prompt in PROMPTS)},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_no_judge_is_in_the_digest_of_pictures(change: dict[str, object]) -> None:
+    """Nor how many images of a prompt are judged, so that a set can grow."""
+    assert plan(**change).pictures.digest() == plan().pictures.digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"licence": "another"},
+        {"title": "Another"},
+        {"summary": "another"},
+        {"canaries": []},
+        {"published": []},
+        {"papers": ["arXiv:1"]},
+        {"judge_weights": []},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_words_and_canaries_of_a_card_are_in_no_digest(change: dict[str, object]) -> None:
+    reworded = load("geneval-miniature").model_copy(update=change)
+    assert plan(card=reworded).digest() == plan().digest()
+
+
+def test_where_weights_lie_and_how_they_are_fetched_is_in_no_digest() -> None:
+    card = load("geneval")
+    detector = {"plugin": "transformers", "weights": {"path": "/elsewhere", "fetch": "carrier pigeon"}}
+    moved = card.model_copy(update={"judges": {**card.judges, "detector": detector}})
+    assert plan(card=moved).digest() == plan(card=card).digest()
+    other = card.model_copy(update={"judges": {**card.judges, "detector": {**detector, "plugin": "mmdet"}}})
+    assert plan(card=other).digest() != plan(card=card).digest()
 
 
 def test_a_hub_name_is_one_folder(tmp_path: Path) -> None:
@@ -80,10 +124,8 @@ def test_no_prompts_and_double_ids_are_refused() -> None:
 
 
 def test_the_first_layer_decides_and_a_gap_is_named() -> None:
-    full = GenerationDefaults(
-        samples=1, steps=9, guidance_scale=1, negative_prompt="", height=8, width=8, max_sequence_length=8
-    )
+    full = GenerationDefaults(steps=9, guidance_scale=1, negative_prompt="", height=8, width=8, max_sequence_length=8)
     merged = merge_protocol(GenerationDefaults(steps=3), full, seed=0, dtype="float32", device="cpu", where="m")
     assert (merged.steps, merged.guidance_scale) == (3, 1)
-    with pytest.raises(UsageError, match="samples"):
+    with pytest.raises(UsageError, match="guidance_scale"):
         merge_protocol(GenerationDefaults(steps=3), seed=0, dtype="float32", device="cpu", where="m")

@@ -16,7 +16,7 @@ from star_bench.evaluators.geneval.evaluator import GenEval
 from star_bench.runs.nearest import nearest
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
-from star_bench.runs.store import open_run
+from star_bench.runs.scores import open_scores
 
 SUITE = "geneval-miniature"
 
@@ -32,14 +32,14 @@ def pipeline(folder: Path, **scheduler: object) -> Path:
 @pytest.mark.parametrize(("size", "sentence"), [(65, "use multiples of 8"), (4096, "more than this model can place")])
 def test_a_size_that_does_not_fit_is_told_from_the_configuration(tmp_path: Path, size: int, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        prepare(Options(suite=SUITE, model="miniature", size=size, device="cpu", runs=tmp_path))
+        prepare(Options(suites=(SUITE,), model="miniature", size=size, device="cpu", runs=tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_lora_of_an_unknown_form_is_told_by_the_names_of_its_keys(tmp_path: Path) -> None:
     file = tmp_path / "lora.safetensors"
     save_file({"lora_unet_a.hada_w1_a": np.zeros(2)}, file)
-    options = Options(suite=SUITE, model=str(file), base="miniature", device="cpu", runs=tmp_path / "runs")
+    options = Options(suites=(SUITE,), model=str(file), base="miniature", device="cpu", runs=tmp_path / "runs")
     with pytest.raises(Refused, match=r"lora_unet_a\.hada_w1_a', and that is no form of a LoRA's key"):
         prepare(options)
     assert not (tmp_path / "runs").exists()
@@ -47,7 +47,7 @@ def test_a_lora_of_an_unknown_form_is_told_by_the_names_of_its_keys(tmp_path: Pa
 
 def test_noise_without_a_seed_is_told_before_judges_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = pipeline(tmp_path / "unseeded", stochastic_sampling=True)
-    options = Options(suite=SUITE, model=str(model), limit=1, device="cpu", runs=tmp_path / "runs")
+    options = Options(suites=(SUITE,), model=str(model), limit=1, device="cpu", runs=tmp_path / "runs")
     prepared = prepare(options)
     judged: list[object] = []
     monkeypatch.setattr(GenEval, "score", lambda *asked: judged.append(asked))
@@ -59,7 +59,7 @@ def test_noise_without_a_seed_is_told_before_judges_are_loaded(tmp_path: Path, m
 
 def test_a_folder_that_holds_something_stays(tmp_path: Path) -> None:
     for name, written in (("a", True), ("b", False)):
-        with open_run(tmp_path / "model" / "suite" / name) as store:
+        with open_scores(tmp_path / "model" / "suite" / name) as store:
             if written:
                 store.write("manifest.json", {})
     assert [path.name for path in (tmp_path / "model" / "suite").iterdir()] == ["a"]
@@ -67,8 +67,8 @@ def test_a_folder_that_holds_something_stays(tmp_path: Path) -> None:
 
 def test_the_nearest_run_differs_in_what_was_asked_and_nothing_else(tmp_path: Path) -> None:
     """A default that a stored protocol leaves out is no difference."""
-    common = {"suite": SUITE, "model": "miniature", "limit": 1, "samples": 1, "device": "cpu", "runs": tmp_path}
+    common = {"suites": (SUITE,), "model": "miniature", "limit": 1, "samples": 1, "device": "cpu", "runs": tmp_path}
     first = Options(steps=2, **common)
     run(prepare(first), first, Silent())
-    said = nearest(prepare(Options(steps=3, **common)).plan, tmp_path)
-    assert said is not None and said.endswith("differs in steps (2, now 3)")
+    said = nearest(prepare(Options(steps=3, **common)).parts[0].plan.pictures, tmp_path)
+    assert said is not None and said.endswith("differ in steps (2, now 3)")

@@ -10,18 +10,19 @@ from pathlib import Path
 import pytest
 
 from star_bench.errors import Incomplete, Refused, UsageError
+from star_bench.runs.finished import pictures_folder
 from star_bench.runs.mirror import Mirror
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
 from star_bench.runs.shards import Shard, merge
 
-SAME = {"prompts.jsonl", "samples.jsonl", "scores.jsonl", "values.jsonl", "results.json"}
+SAME = {"prompts.jsonl", "scores.jsonl", "values.jsonl", "results.json"}
 
 
 def made(runs: Path, shard: Shard | None = None, batch_size: int = 2) -> Path:
     """The run's directory. 10 pictures: five batches of two."""
     options = Options(
-        suite="ocr-miniature",
+        suites=("ocr-miniature",),
         model="miniature",
         limit=5,
         steps=2,
@@ -32,7 +33,7 @@ def made(runs: Path, shard: Shard | None = None, batch_size: int = 2) -> Path:
     )
     prepared = prepare(options)
     run(prepared, options, Silent())
-    return prepared.folder.parents[1] if shard else prepared.folder
+    return prepared.parts[0].folder.parents[1] if shard else prepared.parts[0].folder
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shards(three: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(three, tmp_path / "run"))
+    return Path(shutil.copytree(three.parents[1], tmp_path / "model")) / three.relative_to(three.parents[1])
 
 
 SESSION = re.compile(rb', "session": (\d+)\}')
@@ -58,21 +59,22 @@ SESSION = re.compile(rb', "session": (\d+)\}')
 
 def contents(folder: Path) -> dict[str, bytes]:
     """All but which session made a row."""
-    paths = [*(folder / name for name in SAME), *folder.glob("images/*/*")]
-    return {path.relative_to(folder).as_posix(): SESSION.sub(b"}", path.read_bytes()) for path in paths}
+    pictures = pictures_folder(folder)
+    paths = [*(folder / name for name in SAME), pictures / "samples.jsonl", *pictures.glob("images/*/*")]
+    return {path.relative_to(folder.parents[1]).as_posix(): SESSION.sub(b"}", path.read_bytes()) for path in paths}
 
 
 def test_three_shards_make_the_run_byte_for_byte(shards: Path, whole: Path) -> None:
     results = merge(shards, Silent())
     assert results["complete"] and len(contents(whole)) == 5 + 10
     assert contents(shards) == contents(whole)
-    for name in ("samples", "scores"):
-        mine = [json.loads(line) for line in (shards / f"{name}.jsonl").read_text().splitlines()]
-        sessions = json.loads((shards / "manifest.json").read_text())["sessions"]
+    for place, name in ((pictures_folder(shards), "samples"), (shards, "scores")):
+        mine = [json.loads(line) for line in (place / f"{name}.jsonl").read_text().splitlines()]
+        sessions = json.loads((place / "manifest.json").read_text())["sessions"]
         for row in mine:
             (part,) = [
                 path.parent.name
-                for path in shards.glob(f"shards/*/{name}.jsonl")
+                for path in place.glob(f"shards/*/{name}.jsonl")
                 if any(
                     (other["prompt_id"], other["k"]) == (row["prompt_id"], row["k"])
                     for other in map(json.loads, path.read_text().splitlines())
@@ -108,7 +110,7 @@ def test_an_unfinished_shard_counts_as_missing(shards: Path) -> None:
 
 
 def test_a_damaged_picture_is_refused_and_its_shard_mends_it(three: Path, whole: Path) -> None:
-    picture = next((three / "shards" / "2-of-3").glob("images/*/*.png"))
+    picture = next((pictures_folder(three) / "shards" / "2-of-3").glob("images/*/*.png"))
     picture.write_bytes(picture.read_bytes()[:-9])
     with pytest.raises(Incomplete, match="is damaged or gone"):
         merge(three, Silent())
@@ -137,10 +139,14 @@ def test_what_is_no_shard(text: str) -> None:
 
 def test_shards_at_an_address_are_merged_on_another_machine(three: Path, whole: Path, tmp_path: Path) -> None:
     """Each machine pushes its own shard; another one pulls them all."""
-    mirror, name = Mirror(f"file://{tmp_path}/store"), "/".join(("runs", *three.parts[-3:]))
-    for shard in sorted((three / "shards").iterdir()):
-        mirror.push(f"{name}/shards/{shard.name}", shard, Silent())
-    assert mirror.runs() == [name]
-    mirror.pull(name, tmp_path / "here", Silent())
-    merge(tmp_path / "here", Silent())
-    assert contents(tmp_path / "here") == contents(whole)
+    mirror = Mirror(f"file://{tmp_path}/store")
+    names = {"/".join(("runs", *each.parts[-3:])): each for each in (three, pictures_folder(three))}
+    for name, folder in names.items():
+        for shard in sorted((folder / "shards").iterdir()):
+            mirror.push(f"{name}/shards/{shard.name}", shard, Silent())
+    assert mirror.runs() == sorted(names)
+    for name in names:
+        mirror.pull(name, tmp_path / name, Silent())
+    here = tmp_path / "runs" / three.relative_to(three.parents[2])
+    merge(here, Silent())
+    assert contents(here) == contents(whole)

@@ -7,21 +7,22 @@ import pytest
 
 from star_bench.files.atomic import DiskError, write_atomically
 from star_bench.files.pictures import decode_image, encode_png
-from star_bench.runs.store import RunStore
+from star_bench.runs.pictures import PictureStore
+from star_bench.runs.scores import ScoreStore
 
 ROW = {"prompt_id": "00000", "k": 0, "status": "ok"}
 
 
 def test_newest_row_of_an_image_counts(tmp_path: Path) -> None:
-    store = RunStore(tmp_path)
-    store.add_scores([{**ROW, "value": 0.0}])
-    store.add_scores([{**ROW, "value": 1.0}])
-    assert RunStore(tmp_path).scores["00000", 0]["value"] == 1.0
+    store = ScoreStore(tmp_path)
+    store.add([{**ROW, "value": 0.0}])
+    store.add([{**ROW, "value": 1.0}])
+    assert ScoreStore(tmp_path).rows["00000", 0]["value"] == 1.0
 
 
 def test_pictures_survive_exactly_and_changed_bytes_are_noticed(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 3)).astype(np.uint8)
-    store = RunStore(tmp_path)
+    store = PictureStore(tmp_path)
     row = store.save_image(("00000", 1), encode_png(pixels))
     content = store.read_image(row)
     assert content is not None and np.array_equal(decode_image(content), pixels)

@@ -69,13 +69,13 @@ def test_gradient_checkpointing_changes_nothing(trained: Path, tmp_path: Path) -
 
 
 def test_run_takes_it_for_a_pipeline(trained: Path, tmp_path: Path) -> None:
-    options = Options("geneval-miniature", str(trained), limit=2, samples=1, steps=2, device="cpu", runs=tmp_path)
+    options = Options(("geneval-miniature",), str(trained), limit=2, samples=1, steps=2, device="cpu", runs=tmp_path)
     prepared = prepare(options)
     assert run(prepared, options, Silent())["complete"]
-    assert prepared.plan.protocol is not None
-    assert prepared.plan.protocol.guidance_scale == tiny().rollout.guidance_scale
-    assert prepared.plan.protocol.height == 64
-    assert prepared.plan.subject.licence.startswith("that of its base, miniature")
+    assert prepared.parts[0].plan.protocol is not None
+    assert prepared.parts[0].plan.protocol.guidance_scale == tiny().rollout.guidance_scale
+    assert prepared.parts[0].plan.protocol.height == 64
+    assert prepared.parts[0].plan.subject.licence.startswith("that of its base, miniature")
 
 
 def test_it_can_be_registered(trained: Path, tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ STAR = AllocationSettings(kind="star", blocks=(0, 4), tokens="clip", smoothing=0
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three prompts with two pictures each."""
     options = runner.Options(
-        model="miniature", suite="geneval-miniature", limit=3, steps=STEPS, runs=tmp_path_factory.mktemp("made")
+        model="miniature", suites=("geneval-miniature",), limit=3, steps=STEPS, runs=tmp_path_factory.mktemp("made")
     )
     prepared = runner.prepare(options)
     with RichProgress() as bar:
         runner.run(prepared, options, bar)
-    return prepared.folder
+    return prepared.parts[0].folder
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_model_that_has_no_name_is_found_where_the_run_had_it(tmp_path: Path) 
     prepared = runner.prepare(options)
     with RichProgress() as bar:
         runner.run(prepared, options, bar)
-    assert load_run(read_manifest(prepared.folder), device="cpu").checkpoint.name == "mine"
+    assert load_run(read_manifest(prepared.parts[0].folder), device="cpu").checkpoint.name == "mine"
 
 
 def test_the_viewer_shows_a_pictures_maps_by_step(folder: Path, loaded: Loaded, tab: Tab) -> None:

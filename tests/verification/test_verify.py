@@ -27,7 +27,7 @@ from star_bench.runs.plan import Plan, Subject, select
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, make_evaluator, prepare
 from star_bench.runs.run import run as run_suite
-from star_bench.runs.store import RunStore
+from star_bench.runs.scores import ScoreStore
 from star_bench.runs.summary import summarise, values
 from star_bench.verification.verify import Verdict, Verification, verify
 
@@ -172,9 +172,9 @@ def summarise_again(run: Path) -> None:
     subject = Subject("drawn", manifest["model"], "not stated", foreign=True)
     prompts = select(everything, PROMPTS)
     plan = Plan(subject, card, evaluator.metric, manifest["judges"], prompts, len(everything), 2, None)
-    store = RunStore(run)
-    store.write("results.json", summarise(plan, evaluator, store.scores, canaries=2))
-    store.write_rows("values.jsonl", values(plan, evaluator, store.scores))
+    store = ScoreStore(run)
+    store.write("results.json", summarise(plan, evaluator, store.rows, canaries=2))
+    store.write_rows("values.jsonl", values(plan, evaluator, store.rows))
 
 
 @pytest.mark.parametrize(
@@ -322,10 +322,10 @@ def own_suite(folder: Path, **changes: Any) -> Path:
 
 
 def run_of(suite: Path, drawn: Path, runs: Path) -> Path:
-    options = Options(suite=str(suite), images=drawn, limit=PROMPTS, samples=2, device="cpu", runs=runs)
+    options = Options(suites=(str(suite),), images=drawn, limit=PROMPTS, samples=2, device="cpu", runs=runs)
     prepared = prepare(options)
     run_suite(prepared, options, Silent())
-    return prepared.folder
+    return prepared.parts[0].folder
 
 
 def test_a_suite_of_ones_own_is_named_by_whoever_verifies(recorded: Path, tmp_path: Path) -> None:

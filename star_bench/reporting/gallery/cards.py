@@ -121,7 +121,7 @@ def card_of(run: RunFiles, image: RunImage, *, binary: bool, rank: Rank | None =
         status=image.status.value,
         verdict=_verdict(image, binary=binary),
         value=image.value,
-        picture=read_picture(run.folder, shown),
+        picture=read_picture(run.pictures, shown),
         reason=_text(detail.get(why) or ""),
         rank=rank,
         read=_text("".join(detail["read"])) if alignment else "",

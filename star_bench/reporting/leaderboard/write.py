@@ -18,7 +18,7 @@ from star_bench.analysis.numbers import number
 from star_bench.files.atomic import write_atomically
 from star_bench.reporting import tables
 from star_bench.reporting.page import page, scale
-from star_bench.reporting.write import folder_name
+from star_bench.reporting.write import report_name
 
 COLUMNS = ("table", "rank", "best rank", "worst rank", "model", "value", "low", "high", "p Holm", "note")
 
@@ -148,7 +148,7 @@ def _table_values(table: Table, out: Path, reports: Path) -> dict[str, Any]:
 
 def _row_values(row: Row, tags: Sequence[str], out: Path, reports: Path) -> dict[str, Any]:
     by_tag = {entry.tag: entry.value for entry in row.results.tags}
-    report = reports / folder_name(row.results) / "index.html"
+    report = reports / report_name(row.results) / "index.html"
     return {
         "cells": _cells(row),
         "rank": row.rank,

@@ -209,7 +209,7 @@ def test_wrong_judge_settings_are_named(judges, says):
 def test_missing_weights_are_told_without_torch(tmp_path):
     """In a fresh process, as a user meets it: one sentence, exit code 4, nothing heavy imported."""
     code = (
-        "import sys; from star_bench import suites; from star_bench.errors import MissingWeights\n"
+        "import sys; from star_bench.catalogue import suites; from star_bench.errors import MissingWeights\n"
         "from star_bench.evaluators.pickscore.evaluator import Preference\n"
         "try: Preference(suites.load('pickscore')).judges()\n"
         "except MissingWeights as e: print('torch' in sys.modules, e.exit_code, e, sep='|')"

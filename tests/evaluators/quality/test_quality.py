@@ -183,7 +183,7 @@ def test_wrong_cards_are_explained(judges: dict[str, Any], measures: list[dict[s
 def test_missing_weights_are_told_without_torch(tmp_path: Path) -> None:
     """In a fresh process, as a user meets it: one sentence with the command, exit code 4, nothing heavy imported."""
     code = (
-        "import sys; from star_bench import suites; from star_bench.errors import MissingWeights\n"
+        "import sys; from star_bench.catalogue import suites; from star_bench.errors import MissingWeights\n"
         "from star_bench.evaluators.quality.evaluator import Quality\n"
         "try: Quality(suites.load('quality')).judges()\n"
         "except MissingWeights as e: print('torch' in sys.modules, e.exit_code, e, sep='|')"
