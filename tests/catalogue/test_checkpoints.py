@@ -317,6 +317,8 @@ def test_foreign_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_torch_is_loaded() -> None:
-    code = "import sys; from star_bench.catalogue import checkpoints as c; c.resolve('miniature'); "
+    code = (
+        "import sys; from star_bench.catalogue import checkpoints as c; c.resolve('miniature'); "
         "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
