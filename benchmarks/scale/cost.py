@@ -15,10 +15,10 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from star_bench.catalogue import checkpoints, suites
-from star_bench.catalogue.suites import GenerationDefaults
+from star_bench.catalogue.protocol import GenerationSettings, settings_of
 from star_bench.errors import MissingWeights
 from star_bench.runs.plan import merge_protocol
-from star_bench.runs.run import suite_defaults
+from star_bench.runs.run import named_settings
 from star_bench.runs.workers import make_evaluator
 from star_bench.training import recipe as recipes
 from star_bench.training.architecture import (
@@ -98,8 +98,8 @@ def suite_cost(name: str) -> Cost:
     """A whole run of SD3.5-Medium under the suite's protocol."""
     checkpoint, card = checkpoints.resolve(MODEL), suites.load(name)
     protocol = merge_protocol(
-        GenerationDefaults(),
-        suite_defaults(card, checkpoint),
+        GenerationSettings(),
+        named_settings(settings_of("flow-grpo"), checkpoint),
         checkpoint.generation,
         seed=0,
         dtype="bfloat16",

@@ -66,7 +66,7 @@ def write_run(world: World, runs: Path, number: int) -> Path:
     samples, scores = _rows(plan, world, np.random.default_rng([1, number]))
     results = summary.summarise(plan, world.evaluator, scores, canaries=6)
     times = {"started": STARTED, "finished": STARTED}
-    about = {
+    about: dict[str, Any] = {
         "environment": world.environment,
         "source": {"checkpoint": name, "place": name, "base": None, "commit": None},
     }

@@ -29,7 +29,7 @@ from benchmarks.speed.random_sd3 import SHIFT, T5_TOKENS
 from benchmarks.speed.training import TINY_TRANSFORMER
 from star_bench.assets import model_files
 from star_bench.catalogue import checkpoints
-from star_bench.catalogue.protocol import Protocol
+from star_bench.catalogue.protocol import GenerationSettings, Protocol
 from star_bench.files.atomic import to_json, write_atomically
 from star_bench.generation.noise import latent_noise
 from star_bench.generation.pipeline import load
@@ -68,10 +68,10 @@ class Miniature:
             model="miniature",
             limit=PROMPTS,
             samples=SAMPLES,
-            steps=steps,
             device=device,
             dtype=dtype,
             runs=folder,
+            settings=GenerationSettings(steps=steps),
         )
         (part,) = prepare(options).parts
         plan = part.plan

@@ -12,7 +12,7 @@ from star_bench.analysis.caveats import licence_marks, shortcomings
 from star_bench.analysis.comparable import REMEDIES, Part, waived
 from star_bench.analysis.compare import Comparison, compare
 from star_bench.analysis.numbers import number, signed
-from star_bench.analysis.published import measure_of
+from star_bench.analysis.published import measure_of, protocol_words
 from star_bench.analysis.values import values_of
 from star_bench.errors import Refused, UsageError
 from star_bench.runs.finished import AggregateEntry, PublishedEntry, Results, RunFiles
@@ -194,7 +194,7 @@ def against_published(
     counts = results.counts
     incomplete = "" if results.is_complete else f"{counts.ok} of {counts.planned} images have a score"
     notices = [
-        f"PUBLISHED NUMBER: {entry.source}; its protocol ({entry.protocol}) was not checked against this run's",
+        f"PUBLISHED NUMBER: {entry.source}; its protocol: {protocol_words(entry, results)}",
         *shortcomings(results),
         *licence_marks(results.ledger),
     ]

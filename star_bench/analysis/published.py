@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from star_bench.catalogue import checkpoints
+from star_bench.catalogue.protocol import differences, named
 from star_bench.catalogue.suites import NOT_STATED
 from star_bench.errors import Refused, UsageError
 from star_bench.runs.finished import AggregateEntry, PublishedEntry, Results
@@ -76,6 +77,17 @@ def measure_of(results: Results, entry: PublishedEntry) -> AggregateEntry:
                 "write it in the card in that unit",
             )
     return found
+
+
+def protocol_words(entry: PublishedEntry, results: Results) -> str:
+    """How a published number was made, and how the run differs from that as far as both are known."""
+    found = named(entry.protocol)
+    if found is None:
+        return entry.protocol
+    if results.protocol is None:
+        return f"{entry.protocol} ({found.what})"
+    other = differences(found.settings, results.protocol)
+    return f"{entry.protocol} ({found.what})" + (f"; DIFFERS: {', '.join(other)}" if other else "; as here")
 
 
 def _names(results: Results, aggregate: AggregateEntry) -> list[str]:

@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 from star_bench.catalogue.cards import Strict, did_you_mean, load_yaml, parse
 from star_bench.catalogue.lora_keys import ADAPTER, ADAPTER_CONFIG, DIFFUSERS
 from star_bench.catalogue.model_parts import INDEX, check_no_whole_model
+from star_bench.catalogue.protocol import UNSAID, GenerationSettings
 from star_bench.catalogue.shipped import CHECKPOINTS_FILE
-from star_bench.catalogue.suites import NOT_STATED, Commercial, GenerationDefaults, Published
+from star_bench.catalogue.suites import NOT_STATED, Commercial, Published
 from star_bench.errors import UsageError
 from star_bench.files.json import read_config
 
@@ -75,7 +76,7 @@ class Entry(Strict):
     licence: str
     licence_url: str | None = None
     commercial: Commercial = "unknown"
-    generation: GenerationDefaults = GenerationDefaults()
+    generation: GenerationSettings = GenerationSettings()
     attention: Attention | None = None
     status: Literal["available", "claimed"] = "available"
     published: tuple[PublishedResult, ...] = ()
@@ -101,12 +102,11 @@ class FolderCard(Strict):
     licence: str = NOT_STATED
     licence_url: str | None = None
     commercial: Commercial = "unknown"
-    generation: GenerationDefaults = GenerationDefaults()
+    generation: GenerationSettings = GenerationSettings()
     attention: Attention | None = None
 
 
 NOWHERE = Source()
-UNSAID = GenerationDefaults()
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Checkpoint:
     licence: str = NOT_STATED
     licence_url: str | None = None
     commercial: Commercial = "unknown"
-    generation: GenerationDefaults = UNSAID
+    generation: GenerationSettings = UNSAID
     attention: Attention | None = None
     """A LoRA's is its base's, unless it says its own."""
     status: Literal["available", "claimed"] = "available"

@@ -1,10 +1,19 @@
-"""Every setting that can change a pixel."""
+"""How pictures are made: every setting that can change a pixel, and the protocols that have a name."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+from pydantic import Field
+
+from star_bench.catalogue.cards import Strict, did_you_mean, load_yaml, parse
+from star_bench.catalogue.shipped import PROTOCOLS_FOLDER
+from star_bench.errors import UsageError
 
 KERNELS = ("default", "compiled", "math", "flash", "efficient", "cudnn")
 """What the denoiser runs on: torch's own choice, torch.compile, or one kind of scaled dot-product attention."""
@@ -44,3 +53,59 @@ class Protocol:
         if self.kernels == "default":
             del settings["kernels"]
         return settings
+
+
+class GenerationSettings(Strict):
+    """What the command line, a named protocol or a checkpoint says of a `Protocol`; what one leaves open, the next fills."""
+
+    steps: int | None = Field(default=None, ge=1)
+    guidance_scale: float | None = Field(default=None, ge=0)
+    negative_prompt: str | None = None
+    height: int | None = Field(default=None, ge=8)
+    width: int | None = Field(default=None, ge=8)
+    max_sequence_length: int | None = Field(default=None, ge=1)
+
+
+UNSAID = GenerationSettings()
+MODEL = "model"
+"""The protocol that says nothing: every setting is the model's own."""
+
+
+class NamedProtocol(Strict):
+    """benchmarks/protocols/<name>.yaml. Settings that it leaves open are the model's own."""
+
+    what: str
+    source: str
+    settings: GenerationSettings
+
+
+def protocol_names() -> list[str]:
+    return [MODEL, *sorted(path.stem for path in PROTOCOLS_FOLDER.glob("*.yaml"))]
+
+
+@cache
+def named(name: str) -> NamedProtocol | None:
+    """One that comes with the package; None for another word."""
+    path = PROTOCOLS_FOLDER / f"{name}.yaml"
+    return parse(NamedProtocol, load_yaml(path), str(path)) if name in protocol_names() and name != MODEL else None
+
+
+def settings_of(protocol: str) -> GenerationSettings:
+    """Of a protocol by its name, or by the path of a YAML file with the same keys. Raises UsageError."""
+    if protocol == MODEL:
+        return UNSAID
+    if found := named(protocol):
+        return found.settings
+    path = Path(protocol)
+    if path.suffix not in (".yaml", ".yml"):
+        remedy = f"{did_you_mean(protocol, protocol_names())}, or give a .yaml file"
+        raise UsageError(f"there is no protocol named {protocol!r}", remedy)
+    return parse(GenerationSettings, load_yaml(path), str(path))
+
+
+def differences(stated: GenerationSettings, measured: Mapping[str, Any]) -> list[str]:
+    """What was measured with otherwise than stated, in words: "steps 40, here 4"."""
+    said = stated.model_dump(exclude_none=True)
+    return [
+        f"{name} {said[name]}, here {measured[name]}" for name in said if measured.get(name) not in (said[name], None)
+    ]

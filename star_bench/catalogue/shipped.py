@@ -15,5 +15,6 @@ def shipped(in_checkout: str, in_wheel: str) -> Path:
 
 
 CHECKPOINTS_FILE = shipped("checkpoints.yaml", "checkpoints.yaml")
+PROTOCOLS_FOLDER = shipped("benchmarks/protocols", "protocols")
 SUITES_FOLDER = shipped("benchmarks/suites", "suites")
 MINIATURE_FOLDER = PACKAGE / "miniature" / "weights"

@@ -1,4 +1,4 @@
-"""A suite is a card: evaluator, prompts, judges, protocol defaults, canaries, licence, published numbers."""
+"""A suite is a card: evaluator, prompts, judges, images per prompt, canaries, licence, published numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from star_bench.catalogue.cards import Strict, did_you_mean, load_yaml, parse
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.catalogue.shipped import SUITES_FOLDER
 from star_bench.errors import UsageError
 from star_bench.files.digests import Digest
@@ -29,6 +30,7 @@ class Published(Strict):
     metric: str = ""
     source: str
     protocol: str = "not stated"
+    """The name of a protocol, whose settings can be held against a run's; or what the source says, in words."""
     tags: dict[str, float] = Field(default_factory=dict)
 
 
@@ -81,16 +83,20 @@ class JudgeWeights(Strict):
     licence_url: str | None = None
 
 
-class GenerationDefaults(Strict):
-    """What a suite's protocol asks of a generation; a checkpoint's own defaults fill what is left open."""
+class SuiteProtocol(Strict):
+    """What a suite fixes of a run: how many images of each prompt. Size, steps and guidance are the protocol's."""
 
     samples: int | None = Field(default=None, ge=1)
-    steps: int | None = Field(default=None, ge=1)
-    guidance_scale: float | None = Field(default=None, ge=0)
-    negative_prompt: str | None = None
-    height: int | None = Field(default=None, ge=8)
-    width: int | None = Field(default=None, ge=8)
-    max_sequence_length: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _samples_only(cls, said: Any) -> Any:
+        if isinstance(said, dict) and (other := said.keys() & GenerationSettings.model_fields.keys()):
+            raise ValueError(
+                f"a suite fixes samples only, and this one also {', '.join(sorted(other))}: write these into a file, and "
+                "give it as --protocol FILE"
+            )
+        return said
 
 
 class CanaryCard(Strict):
@@ -138,7 +144,7 @@ class SuiteCard(Strict):
     judges: dict[str, Any] = Field(default_factory=dict)
     judge_weights: list[JudgeWeights] = Field(default_factory=list)
     """Their licences."""
-    protocol: GenerationDefaults = GenerationDefaults()
+    protocol: SuiteProtocol = SuiteProtocol()
     canaries: list[CanaryCard | RelativeCanaryCard] = Field(default_factory=list)
     licence: str
     papers: list[str] = Field(default_factory=list)

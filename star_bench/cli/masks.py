@@ -59,7 +59,7 @@ def masks(
     from star_bench.assets import model_files, prompt_files
     from star_bench.catalogue import checkpoints, suites
     from star_bench.catalogue.cards import parse
-    from star_bench.catalogue.suites import GenerationDefaults
+    from star_bench.catalogue.protocol import GenerationSettings
     from star_bench.files.digests import digest_of
     from star_bench.generation.quiet import quiet_libraries
     from star_bench.training import blocks as blocks_of
@@ -101,7 +101,7 @@ def masks(
 
     drawing.check_kind(allocation)
     quiet_libraries()
-    asked = GenerationDefaults(samples=count, steps=rollout.steps, guidance_scale=rollout.guidance_scale)
+    asked = GenerationSettings(steps=rollout.steps, guidance_scale=rollout.guidance_scale)
     loaded = drawing.load_policy(name, asked, base=base, seed=seed, device=device)
     evaluators = [make_evaluator(card, choose_device(device)) for card in cards]
     shown = drawing.find_prompts(texts, evaluators, lambda message: typer.echo(f"star-bench: {message}", err=True))
@@ -214,7 +214,7 @@ def localise(
 ) -> None:
     """How well attention finds drawn objects whose masks are known: by block, part of the text, and noise level."""
     from star_bench.catalogue.cards import parse
-    from star_bench.catalogue.suites import GenerationDefaults
+    from star_bench.catalogue.protocol import GenerationSettings
     from star_bench.generation.quiet import quiet_libraries
     from star_bench.miniature.localisation import held_out_scenes
     from star_bench.miniature.localisation import localise as measure
@@ -226,7 +226,7 @@ def localise(
 
     groups = [parse(Asked, {"kind": "star", "blocks": each.split(",")}, "--blocks").blocks for each in blocks or ()]
     quiet_libraries()
-    loaded = load_policy(model, GenerationDefaults(samples=1, steps=steps, guidance_scale=1.0), device=device)
+    loaded = load_policy(model, GenerationSettings(steps=steps, guidance_scale=1.0), device=device)
     levels = sigmas(loaded.sampler.pipe.scheduler, steps)[:-1]
     found = measure(
         loaded.policy,

@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from star_bench.runs.run import Options
 
 OF_GENERATION = (
-    *("base", "steps", "guidance", "size", "seed", "dtype", "kernels"),
+    *(
+        "base",
+        "protocol",
+        "steps",
+        "guidance",
+        "negative_prompt",
+        "size",
+        "height",
+        "width",
+        "seed",
+        "dtype",
+        "kernels",
+    ),
     *("free_text_encoders", "workers", "gpus"),
 )
 """Parameters of `run` that say how pictures are made."""
@@ -39,11 +51,20 @@ def run(
     model: Annotated[str | None, typer.Option(help="A name in checkpoints.yaml, a path, or org/name@revision.")] = None,
     base: Annotated[str | None, typer.Option(help="The pipeline under a LoRA that doesn't say it.")] = None,
     images: Annotated[Path | None, typer.Option(help="Score pictures made elsewhere instead of a model's.")] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="How pictures are made: model (its own settings), flow-grpo, geneval-paper."
+        ),
+    ] = "model",
     samples: Annotated[int | None, typer.Option(min=1, help="Images per prompt.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many prompts; marked as a subset.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the guidance leads away from.")] = None,
     size: Annotated[int | None, typer.Option(min=8, help="Height and width in pixels.")] = None,
+    height: Annotated[int | None, typer.Option(min=8, help="Pixels.")] = None,
+    width: Annotated[int | None, typer.Option(min=8, help="Pixels.")] = None,
     prompts_dir: PromptsDir = None,
     seed: Annotated[int, typer.Option(min=0, help="Seeds every image's noise.")] = 0,
     batch_size: Annotated[
@@ -84,11 +105,14 @@ def run(
     if shard:
         refuse_given(ctx, ("reports",), "with --shard", "give it to 'star-bench merge', which writes the report")
     from star_bench.assets import prompt_files
+    from star_bench.catalogue.protocol import GenerationSettings
     from star_bench.runs import run as runner
     from star_bench.runs.engines.base import Workers
     from star_bench.runs.shards import Shard
 
     prompt_files.use_folder(prompts_dir)
+    if size is not None and (height is not None or width is not None):
+        raise UsageError("--size is both --height and --width", "give either the one or the others")
     if not score:
         refuse_given(ctx, ("reports", *OF_SCORING), "with --no-score")
     options = runner.Options(
@@ -98,9 +122,14 @@ def run(
         images=images,
         samples=samples,
         limit=limit,
-        steps=steps,
-        guidance_scale=guidance,
-        size=size,
+        protocol=protocol,
+        settings=GenerationSettings(
+            steps=steps,
+            guidance_scale=guidance,
+            negative_prompt=negative_prompt,
+            height=height or size,
+            width=width or size,
+        ),
         seed=seed,
         batch_size=_batch_size(batch_size),
         device=device,

@@ -17,7 +17,7 @@ def check_size(height: int, width: int, *, unit: int, largest: float) -> None:
     if max(height, width) > largest:
         raise UsageError(
             f"{height} x {width} pixels are more than this model can place ({largest} at most)",
-            "choose a suite made for its size",
+            "give --protocol model, or another --size",
         )
 
 

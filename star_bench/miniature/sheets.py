@@ -50,7 +50,7 @@ def samples(pipeline: Path) -> Image.Image:
     """A row of each kind, generated with the checkpoint's defaults; signs show held-out words."""
     from star_bench.assets import model_files
     from star_bench.catalogue import checkpoints
-    from star_bench.catalogue.suites import GenerationDefaults
+    from star_bench.catalogue.protocol import GenerationSettings
     from star_bench.generation.pipeline import load
     from star_bench.generation.sampler import Sampler
     from star_bench.runs.plan import merge_protocol
@@ -59,9 +59,7 @@ def samples(pipeline: Path) -> Image.Image:
     rows = [random_row(SMALL, rng, kind) for kind in KINDS[:-1] for _ in range(COLUMNS)]
     rows += [sign_row(word) for word in rng.choice(HELD_OUT_WORDS, COLUMNS, replace=False)]
     defaults = checkpoints.resolve("miniature").generation
-    protocol = merge_protocol(
-        GenerationDefaults(samples=1), defaults, seed=0, dtype="float32", device="cpu", where="miniature"
-    )
+    protocol = merge_protocol(GenerationSettings(), defaults, seed=0, dtype="float32", device="cpu", where="miniature")
     local = model_files.locate(checkpoints.resolve(str(pipeline)))
     sampler = Sampler(load(local, dtype="float32", device="cpu"), protocol)
     items = [(f"{i:05d}", row["prompt"], 0) for i, row in enumerate(rows)]

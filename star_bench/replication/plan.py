@@ -40,8 +40,8 @@ def _as_printed(value: Any) -> Any:
 
 
 class Protocol(Strict):
-    """How the published pictures were made, as far as it was said. What is left out is the suite's; what the source
-    does not say is "not stated"."""
+    """How the published pictures were made, as far as it was said. What is left out is the model's own, and of samples the
+    suite's; what the source does not say is "not stated"."""
 
     samples: Annotated[int, Field(ge=1)] | Unstated | None = None
     """Images per prompt."""

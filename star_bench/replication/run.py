@@ -62,9 +62,19 @@ def options_of(row: Row, plan: Plan, settings: Settings) -> runner.Options:
     protocol = plan.protocol(row)
     if protocol is None:
         return options
-    names = ("samples", "steps", "guidance_scale", "size", "seed", "dtype")
-    stated = {name: value for name in names if (value := protocol.stated(name)) is not None}
-    return replace(options, **stated)
+    return with_settings(options, {name: value for name in SETTINGS if (value := protocol.stated(name)) is not None})
+
+
+SETTINGS = ("samples", "steps", "guidance_scale", "size", "seed", "dtype")
+
+
+def with_settings(options: runner.Options, stated: dict[str, Any]) -> runner.Options:
+    """stated: of SETTINGS."""
+    size = stated.get("size")
+    pixels = {} if size is None else {"height": size, "width": size}
+    drawn: dict[str, Any] = {name: stated[name] for name in ("steps", "guidance_scale") if name in stated}
+    rest = {name: stated[name] for name in ("samples", "seed", "dtype") if name in stated}
+    return replace(options, settings=options.settings.model_copy(update={**drawn, **pixels}), **rest)
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ def dry_run(plan: Plan, rows: Sequence[Row], settings: Settings, *, sensitivity:
         out.append(Planned(row.id, cost=estimate_cost(runner.prepare(options))[0], unstated=plan.unstated(row)))
         if sensitivity and row.sensitivity:
             for cell in row.sensitivity.cells():
-                cost = estimate_cost(runner.prepare(replace(options, **cell)))[0]
+                cost = estimate_cost(runner.prepare(with_settings(options, cell)))[0]
                 out.append(Planned(f"{row.id}, {words(cell)}", cost=cost))
     return out
 
@@ -190,7 +200,7 @@ def _grid(row: Row, grid: Grid, own: Reading, options: runner.Options, runs: _Ru
     cells = []
     for settings in grid.cells():
         try:
-            reading = runs.reading(replace(options, **settings), row, report=False)
+            reading = runs.reading(with_settings(options, settings), row, report=False)
         except Exception as error:  # noqa: BLE001 - as for a row
             cells.append(Cell(settings, problem=_why(error)))
             continue

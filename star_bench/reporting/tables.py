@@ -16,6 +16,7 @@ from rich.text import Text
 
 from star_bench.analysis.caveats import notices
 from star_bench.analysis.numbers import ABSENT, number
+from star_bench.analysis.published import protocol_words
 from star_bench.runs.finished import Interval, Results, parse_results
 
 NUMBERS: tuple[str, ...] = ("value", "low", "high")
@@ -64,7 +65,7 @@ def published_frame(results: Results) -> pd.DataFrame:
     named = dict.fromkeys([t.tag for t in results.tags] + [tag for entry in results.published for tag in entry.tags])
     tags = [tag for tag in named if any(tag in entry.tags for entry in results.published)]
     rows = [
-        (e.model, e.value, *(e.tags.get(tag) for tag in tags), e.metric or ABSENT, e.protocol, e.source)
+        (e.model, e.value, *(e.tags.get(tag) for tag in tags), e.metric or ABSENT, protocol_words(e, results), e.source)
         for e in results.published
     ]
     frame = pd.DataFrame(rows, columns=["model", "value", *tags, "metric", "protocol", "source"])

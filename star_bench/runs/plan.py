@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.catalogue.licences import Licensed
-from star_bench.catalogue.protocol import Protocol
-from star_bench.catalogue.suites import GenerationDefaults, SuiteCard
+from star_bench.catalogue.protocol import GenerationSettings, Protocol
+from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Metric, Prompt
 from star_bench.files.digests import digest_of
@@ -133,22 +133,20 @@ def select(prompts: Sequence[Prompt], limit: int | None) -> tuple[Prompt, ...]:
 
 
 def merge_protocol(
-    *layers: GenerationDefaults, seed: int, dtype: str, device: str, where: str, kernels: str = "default"
+    *layers: GenerationSettings, seed: int, dtype: str, device: str, where: str, kernels: str = "default"
 ) -> Protocol:
-    """The first layer that names a setting decides: command line, then the suite's card, then the checkpoint. How many
-    images there are of each prompt is no part of it.
+    """The first layer that names a setting decides: command line, then the named protocol, then the checkpoint.
 
     Raises UsageError naming a setting that no layer gives.
     """
     settings: dict[str, Any] = {}
-    for name in GenerationDefaults.model_fields:
-        if name == "samples":
-            continue
+    for name in GenerationSettings.model_fields:
         given = [value for layer in layers if (value := getattr(layer, name)) is not None]
         if not given:
             raise UsageError(
                 f"nothing says what {name} {where} is generated with",
-                f"add {name} to its generation defaults in checkpoints.yaml, or in star-bench.yaml in its folder",
+                f"give a --protocol or option that does, or add {name} to its generation settings in checkpoints.yaml, or "
+                "in star-bench.yaml in its folder",
             )
         settings[name] = given[0]
     return Protocol(**settings, seed=seed, dtype=dtype, device=device, kernels=kernels)

@@ -16,8 +16,7 @@ from star_bench.catalogue import checkpoints, licences, plugins, suites
 from star_bench.catalogue.checkpoints import Checkpoint
 from star_bench.catalogue.lora_keys import read_keys
 from star_bench.catalogue.model_parts import parts_of
-from star_bench.catalogue.protocol import Protocol
-from star_bench.catalogue.suites import GenerationDefaults, SuiteCard
+from star_bench.catalogue.protocol import MODEL, UNSAID, GenerationSettings, Protocol, settings_of
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.base import Evaluator, Status
 from star_bench.generation.kinds import check_kind_of
@@ -42,7 +41,7 @@ from star_bench.runs.workers import MakeJudge, MakePictures, Pipes, make_evaluat
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says. None leaves a choice to the suite's card, then to the checkpoint."""
+    """What the command line says. None leaves a choice to the suite's card, the protocol, the checkpoint."""
 
     suites: tuple[str, ...]
     model: str | None = None
@@ -52,10 +51,10 @@ class Options:
     """The folder of pictures that are stored already."""
     samples: int | None = None
     limit: int | None = None
-    steps: int | None = None
-    guidance_scale: float | None = None
-    size: int | None = None
-    """Height and width, pixels."""
+    protocol: str = MODEL
+    """The name of a protocol, or a file."""
+    settings: GenerationSettings = UNSAID
+    """What goes before the protocol."""
     seed: int = 0  # chosen here
     batch_size: int | None = 8  # chosen here: no image depends on it
     """None: found by trying, on this machine."""
@@ -163,10 +162,17 @@ def prepare(options: Options) -> Prepared:
     device = _device(options.device, elsewhere=make_engine.remote)
     engine: Engine = make_engine(Settings(device, options.workers, options.scoring_workers, options.address))
     source: dict[str, Any] = {"folder": str(options.images)}
+    protocol = stored.protocol if stored else None
     if checkpoint and local:
         check_kind_of(local.folder)
         if local.lora_path:
             read_keys(local.lora_path, parts_of(local.folder))
+        protocol = _protocol(checkpoint, options, device)
+        check_size_of(local.folder, protocol.height, protocol.width)
+        if options.kernels != "default":
+            from star_bench.generation.kernels import check_kernels
+
+            check_kernels(options.kernels, device=None if make_engine.remote else device, dtype=protocol.dtype)
         source = {
             "checkpoint": checkpoint.name,
             "place": str(checkpoint.lora or checkpoint.source),
@@ -184,18 +190,11 @@ def prepare(options: Options) -> Prepared:
         prompts = select(everything, options.limit)
         judges = evaluator.judges() if options.score else {}
         samples = options.samples or card.protocol.samples or 1
-        protocol: Protocol | None = None
         if checkpoint and local:
-            protocol = _protocol(card, checkpoint, options, device)
-            check_size_of(local.folder, protocol.height, protocol.width)
-            if options.kernels != "default":
-                from star_bench.generation.kernels import check_kernels
-
-                check_kernels(options.kernels, device=None if make_engine.remote else device, dtype=protocol.dtype)
             licensed = tuple(licences.of_checkpoint(checkpoint))
             subject = Subject(checkpoint.name, local.digest, checkpoint.licence, licences=licensed)
         elif stored:
-            subject, protocol = stored.subject, stored.protocol
+            subject = stored.subject
         else:
             assert options.images is not None
             if len(cards) > 1:
@@ -216,15 +215,10 @@ def prepare(options: Options) -> Prepared:
     return Prepared(tuple(parts), local, source, files, engine, device, notices)
 
 
-def _protocol(card: SuiteCard, checkpoint: Checkpoint, options: Options, device: str) -> Protocol:
+def _protocol(checkpoint: Checkpoint, options: Options, device: str) -> Protocol:
     return merge_protocol(
-        GenerationDefaults(
-            steps=options.steps,
-            guidance_scale=options.guidance_scale,
-            height=options.size,
-            width=options.size,
-        ),
-        suite_defaults(card, checkpoint),
+        options.settings,
+        named_settings(settings_of(options.protocol), checkpoint),
         checkpoint.generation,
         seed=options.seed,
         dtype=choose_dtype(options.dtype, checkpoint, device),
@@ -250,10 +244,10 @@ def _check_same_texts(stored: PicturesManifest, plan: Plan) -> None:
         )
 
 
-def suite_defaults(card: SuiteCard, checkpoint: Checkpoint) -> GenerationDefaults:
-    """The card's protocol, but for the text length that a checkpoint was trained with: another one breaks it."""
+def named_settings(settings: GenerationSettings, checkpoint: Checkpoint) -> GenerationSettings:
+    """A protocol's, but for the text length that a checkpoint was trained with: another one breaks it."""
     own = checkpoint.generation.max_sequence_length
-    return card.protocol.model_copy(update={"max_sequence_length": own}) if own else card.protocol
+    return settings.model_copy(update={"max_sequence_length": own}) if own else settings
 
 
 def _earlier_batch_size(store: PictureStore) -> int | None:

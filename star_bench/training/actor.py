@@ -11,7 +11,7 @@ import torch
 
 from star_bench.assets.model_files import LocalCheckpoint
 from star_bench.catalogue.checkpoints import Checkpoint
-from star_bench.catalogue.suites import GenerationDefaults
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.evaluators.base import Prompt
 from star_bench.generation.pipeline import load, load_tokenizers
 from star_bench.generation.sampler import Sampler
@@ -52,7 +52,7 @@ class Actor:
         rollout, asked = recipe.rollout, recipe.allocation
         # The checkpoint's size and text length, the recipe's steps and guidance.
         self.protocol = merge_protocol(
-            GenerationDefaults(samples=rollout.group_size, steps=rollout.steps, guidance_scale=rollout.guidance_scale),
+            GenerationSettings(steps=rollout.steps, guidance_scale=rollout.guidance_scale),
             checkpoint.generation,
             seed=recipe.seed,
             dtype=self.dtype,

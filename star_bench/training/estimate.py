@@ -174,7 +174,7 @@ def estimate(recipe: Recipe, *, processes: int = 1, device: str = "cuda") -> Est
             judges=sum(size or 0.0 for size in judges.values()),
             on_gpu=device != "cpu",
         ),
-        cost=_cost(recipe, architecture, tokens, cards, rank=rank),
+        cost=_cost(recipe, architecture, tokens, rank=rank),
         uncounted=tuple(name for name, size in judges.items() if size is None),
     )
 
@@ -291,7 +291,6 @@ def _cost(
     recipe: Recipe,
     architecture: Architecture,
     tokens: tuple[int, int],
-    cards: dict[str, SuiteCard],
     *,
     rank: int | None,
 ) -> Cost:
@@ -307,8 +306,7 @@ def _cost(
     drawn, learned = branches * rollout.steps * forward, branches * rollout.trained_steps * update
     evaluated = None
     if evaluation.suites:
-        said, own = cards[evaluation.suites[0]].protocol, checkpoints.resolve(recipe.model).generation
-        steps = evaluation.steps or said.steps or own.steps or 0
+        steps = evaluation.steps or checkpoints.resolve(recipe.model).generation.steps or 0
         evaluated = branches * steps * forward
     images = rollout.prompts * rollout.group_size
     return Cost(flops.forward / 1e12, drawn, learned, images * (drawn + learned), evaluated)

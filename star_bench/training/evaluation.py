@@ -12,7 +12,7 @@ from torch import Tensor
 from star_bench.assets.model_files import LocalCheckpoint
 from star_bench.catalogue import licences
 from star_bench.catalogue.checkpoints import Checkpoint
-from star_bench.catalogue.suites import GenerationDefaults
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.evaluators.base import Evaluator
 from star_bench.generation.sampler import Sampler
 from star_bench.runs.draw import draw, generate, opening
@@ -22,7 +22,6 @@ from star_bench.runs.environment import environment
 from star_bench.runs.pictures import open_pictures
 from star_bench.runs.plan import Plan, Subject, merge_protocol, select
 from star_bench.runs.progress import Progress
-from star_bench.runs.run import suite_defaults
 from star_bench.runs.score import begin_scores, judge
 from star_bench.runs.scores import open_scores
 from star_bench.runs.workers import Generate, generating
@@ -73,12 +72,11 @@ class Evaluation:
     ) -> dict[str, Any]:
         everything = evaluator.prompts()
         protocol = merge_protocol(
-            # The guidance of training, whatever the suite's card says.
-            GenerationDefaults(
+            # The guidance of training; what is left open is the checkpoint's own.
+            GenerationSettings(
                 steps=self.settings.steps,
                 guidance_scale=self.actor.policy.guidance_scale,
             ),
-            suite_defaults(evaluator.card, self.checkpoint),
             self.checkpoint.generation,
             seed=self.settings.seed,
             dtype=self.actor.dtype,

@@ -16,8 +16,7 @@ from star_bench.assets import model_files
 from star_bench.assets.model_files import LocalCheckpoint
 from star_bench.catalogue import checkpoints
 from star_bench.catalogue.checkpoints import Checkpoint
-from star_bench.catalogue.protocol import Protocol
-from star_bench.catalogue.suites import GenerationDefaults
+from star_bench.catalogue.protocol import GenerationSettings, Protocol
 from star_bench.errors import Incomplete, MissingWeights, Refused, UsageError
 from star_bench.evaluators.base import Evaluator, Prompt
 from star_bench.generation.noise import noise_seed
@@ -52,7 +51,7 @@ class Loaded:
 
 
 def load_policy(
-    model: str, asked: GenerationDefaults, *, base: str | None = None, seed: int = 0, device: str = "auto"
+    model: str, asked: GenerationSettings, *, base: str | None = None, seed: int = 0, device: str = "auto"
 ) -> Loaded:
     """asked: what goes before the checkpoint's own generation defaults. Raises what finding and loading a checkpoint
     raises, and Refused for one that is not SD3's."""

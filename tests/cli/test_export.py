@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.cli.main import main
 from star_bench.cli.progress import RichProgress
 from star_bench.runs.run import Options, prepare
@@ -52,7 +53,14 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     folder = tmp_path_factory.mktemp("recorded")
-    options = Options(suites=("preference-miniature",), model="miniature", limit=3, steps=2, device="cpu", runs=folder)
+    options = Options(
+        suites=("preference-miniature",),
+        model="miniature",
+        limit=3,
+        device="cpu",
+        runs=folder,
+        settings=GenerationSettings(steps=2),
+    )
     prepared = prepare(options)
     with RichProgress() as bar:
         run_suite(prepared, options, bar)

@@ -10,7 +10,7 @@ import pytest
 from engines import install, run_here
 from figures import FULL, Row, publish
 
-from star_bench.catalogue.protocol import Protocol
+from star_bench.catalogue.protocol import GenerationSettings, Protocol
 from star_bench.files.pictures import decode_image
 from star_bench.runs.nearest import nearest
 from star_bench.runs.run import Options, prepare
@@ -62,7 +62,16 @@ def test_another_protocol_reuses_nothing_and_names_the_field(tmp_path: Path) -> 
     runs = tmp_path / "runs"
     stored, _, _ = run_here(runs, limit=1)
     plan = (
-        prepare(Options(suites=("ocr-miniature",), model="miniature", limit=1, steps=4, device="cpu", runs=runs))
+        prepare(
+            Options(
+                suites=("ocr-miniature",),
+                model="miniature",
+                limit=1,
+                device="cpu",
+                runs=runs,
+                settings=GenerationSettings(steps=4),
+            )
+        )
         .parts[0]
         .plan
     )

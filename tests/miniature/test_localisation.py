@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 
-from star_bench.catalogue.suites import GenerationDefaults
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.errors import UsageError
 from star_bench.miniature.localisation import TAGS, Localisation, held_out_scenes, localise
 from star_bench.miniature.scenes import SMALL
@@ -18,7 +18,7 @@ SIGMAS = torch.tensor([1.0, 0.5])
 
 @pytest.fixture(scope="module")
 def loaded() -> Loaded:
-    return load_policy("miniature", GenerationDefaults(samples=1, guidance_scale=1.0), device="cpu")
+    return load_policy("miniature", GenerationSettings(guidance_scale=1.0), device="cpu")
 
 
 def found(loaded: Loaded, *groups: tuple[int, ...]) -> list[Localisation]:

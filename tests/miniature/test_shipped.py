@@ -5,8 +5,8 @@ import pytest
 
 from star_bench.assets import model_files
 from star_bench.catalogue.checkpoints import resolve
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.catalogue.shipped import MINIATURE_FOLDER
-from star_bench.catalogue.suites import GenerationDefaults
 from star_bench.catalogue.suites import load as suite
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import check_canaries
@@ -51,7 +51,7 @@ def test_canaries_are_judged_as_expected(name: str) -> None:
 
 def test_a_picture_does_not_depend_on_its_batch() -> None:
     checkpoint = resolve("miniature")
-    layers = (GenerationDefaults(samples=1, steps=6), checkpoint.generation)
+    layers = (GenerationSettings(steps=6), checkpoint.generation)
     protocol = merge_protocol(*layers, seed=0, dtype="float32", device="cpu", where="miniature")
     sampler = Sampler(load(model_files.locate(checkpoint), dtype="float32", device="cpu"), protocol)
     prompts = ["a photo of a red car", "a photo of two cups", 'a sign that says "MOON"', "a photo of a kite"]
@@ -65,7 +65,7 @@ def test_a_picture_does_not_depend_on_its_batch() -> None:
 
 def test_a_size_that_the_model_cannot_place_is_a_sentence() -> None:
     checkpoint = resolve("miniature")
-    layers = (GenerationDefaults(samples=1, height=512, width=512), checkpoint.generation)
+    layers = (GenerationSettings(height=512, width=512), checkpoint.generation)
     protocol = merge_protocol(*layers, seed=0, dtype="float32", device="cpu", where="miniature")
     with pytest.raises(UsageError, match="more than this model can place \\(96 at most\\)"):
         Sampler(load(model_files.locate(checkpoint), dtype="float32", device="cpu"), protocol)
@@ -73,4 +73,4 @@ def test_a_size_that_the_model_cannot_place_is_a_sentence() -> None:
 
 def test_the_named_miniature_and_its_folder_are_sampled_alike() -> None:
     by_path = resolve(str(MINIATURE_FOLDER / "pipeline")).generation
-    assert by_path == resolve("miniature").generation == GenerationDefaults.model_validate(SAMPLING)
+    assert by_path == resolve("miniature").generation == GenerationSettings.model_validate(SAMPLING)

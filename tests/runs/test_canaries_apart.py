@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.runs.draw import generate
 from star_bench.runs.pictures import open_pictures
 from star_bench.runs.progress import Silent
@@ -18,7 +19,13 @@ from star_bench.runs.workers import MakePictures
 @pytest.mark.parametrize("apart", [True, False])
 def test_a_judge_holds_nothing_while_pictures_are_drawn(tmp_path: Path, apart: bool) -> None:
     options = Options(
-        suites=("preference-miniature",), model="miniature", limit=2, samples=1, steps=2, device="cpu", runs=tmp_path
+        suites=("preference-miniature",),
+        model="miniature",
+        limit=2,
+        samples=1,
+        device="cpu",
+        runs=tmp_path,
+        settings=GenerationSettings(steps=2),
     )
     prepared = prepare(options)
     (part,) = prepared.parts

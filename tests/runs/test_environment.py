@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.runs.environment import LIBRARIES, environment, of_mixture, packages
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
@@ -23,7 +24,13 @@ def again(tmp_path: Path) -> Again:
 
     def call() -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
         options = Options(
-            suites=("geneval-miniature",), model="miniature", limit=3, samples=1, steps=2, device="cpu", runs=tmp_path
+            suites=("geneval-miniature",),
+            model="miniature",
+            limit=3,
+            samples=1,
+            device="cpu",
+            runs=tmp_path,
+            settings=GenerationSettings(steps=2),
         )
         prepared = prepare(options)
         (results,) = run(prepared, options, Silent())

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from star_bench.catalogue.protocol import Protocol
-from star_bench.catalogue.suites import GenerationDefaults, load
+from star_bench.catalogue.protocol import GenerationSettings, Protocol
+from star_bench.catalogue.suites import load
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Metric, Prompt
 from star_bench.runs.plan import Plan, Subject, merge_protocol, select
@@ -124,8 +124,8 @@ def test_no_prompts_and_double_ids_are_refused() -> None:
 
 
 def test_the_first_layer_decides_and_a_gap_is_named() -> None:
-    full = GenerationDefaults(steps=9, guidance_scale=1, negative_prompt="", height=8, width=8, max_sequence_length=8)
-    merged = merge_protocol(GenerationDefaults(steps=3), full, seed=0, dtype="float32", device="cpu", where="m")
+    full = GenerationSettings(steps=9, guidance_scale=1, negative_prompt="", height=8, width=8, max_sequence_length=8)
+    merged = merge_protocol(GenerationSettings(steps=3), full, seed=0, dtype="float32", device="cpu", where="m")
     assert (merged.steps, merged.guidance_scale) == (3, 1)
     with pytest.raises(UsageError, match="guidance_scale"):
-        merge_protocol(GenerationDefaults(steps=3), seed=0, dtype="float32", device="cpu", where="m")
+        merge_protocol(GenerationSettings(steps=3), seed=0, dtype="float32", device="cpu", where="m")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.geneval.evaluator import GenEval
@@ -32,7 +33,15 @@ def pipeline(folder: Path, **scheduler: object) -> Path:
 @pytest.mark.parametrize(("size", "sentence"), [(65, "use multiples of 8"), (4096, "more than this model can place")])
 def test_a_size_that_does_not_fit_is_told_from_the_configuration(tmp_path: Path, size: int, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        prepare(Options(suites=(SUITE,), model="miniature", size=size, device="cpu", runs=tmp_path))
+        prepare(
+            Options(
+                suites=(SUITE,),
+                model="miniature",
+                device="cpu",
+                runs=tmp_path,
+                settings=GenerationSettings(height=size, width=size),
+            )
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -68,7 +77,7 @@ def test_a_folder_that_holds_something_stays(tmp_path: Path) -> None:
 def test_the_nearest_run_differs_in_what_was_asked_and_nothing_else(tmp_path: Path) -> None:
     """A default that a stored protocol leaves out is no difference."""
     common = {"suites": (SUITE,), "model": "miniature", "limit": 1, "samples": 1, "device": "cpu", "runs": tmp_path}
-    first = Options(steps=2, **common)
+    first = Options(**common, settings=GenerationSettings(steps=2))
     run(prepare(first), first, Silent())
-    said = nearest(prepare(Options(steps=3, **common)).parts[0].plan.pictures, tmp_path)
+    said = nearest(prepare(Options(**common, settings=GenerationSettings(steps=3))).parts[0].plan.pictures, tmp_path)
     assert said is not None and said.endswith("differ in steps (2, now 3)")

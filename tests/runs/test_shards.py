@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.runs.finished import pictures_folder
 from star_bench.runs.mirror import Mirror
@@ -25,11 +26,11 @@ def made(runs: Path, shard: Shard | None = None, batch_size: int = 2) -> Path:
         suites=("ocr-miniature",),
         model="miniature",
         limit=5,
-        steps=2,
         batch_size=batch_size,
         device="cpu",
         runs=runs,
         shard=shard,
+        settings=GenerationSettings(steps=2),
     )
     prepared = prepare(options)
     run(prepared, options, Silent())

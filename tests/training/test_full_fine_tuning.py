@@ -13,6 +13,7 @@ from small_training import metrics, tiny, train
 
 from star_bench.assets import model_files
 from star_bench.catalogue import checkpoints
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.errors import UsageError
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
@@ -69,7 +70,15 @@ def test_gradient_checkpointing_changes_nothing(trained: Path, tmp_path: Path) -
 
 
 def test_run_takes_it_for_a_pipeline(trained: Path, tmp_path: Path) -> None:
-    options = Options(("geneval-miniature",), str(trained), limit=2, samples=1, steps=2, device="cpu", runs=tmp_path)
+    options = Options(
+        ("geneval-miniature",),
+        str(trained),
+        limit=2,
+        samples=1,
+        device="cpu",
+        runs=tmp_path,
+        settings=GenerationSettings(steps=2),
+    )
     prepared = prepare(options)
     assert run(prepared, options, Silent())["complete"]
     assert prepared.parts[0].plan.protocol is not None

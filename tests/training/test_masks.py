@@ -10,7 +10,7 @@ import torch
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 
 from star_bench.catalogue import suites
-from star_bench.catalogue.suites import GenerationDefaults
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.errors import UsageError
 from star_bench.evaluators.base import Evaluator
 from star_bench.evaluators.geneval.evaluator import GenEval
@@ -30,7 +30,7 @@ FREE = "a green banana beside a clock"
 
 @pytest.fixture(scope="module")
 def loaded() -> Loaded:
-    return load_policy("miniature", GenerationDefaults(samples=2, steps=STEPS, guidance_scale=4.0), device="cpu")
+    return load_policy("miniature", GenerationSettings(steps=STEPS, guidance_scale=4.0), device="cpu")
 
 
 @pytest.fixture(scope="module")

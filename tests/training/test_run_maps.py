@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 from chromium import Tab
 
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.cli.progress import RichProgress
 from star_bench.errors import Refused, UsageError
@@ -31,7 +32,11 @@ STAR = AllocationSettings(kind="star", blocks=(0, 4), tokens="clip", smoothing=0
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three prompts with two pictures each."""
     options = runner.Options(
-        model="miniature", suites=("geneval-miniature",), limit=3, steps=STEPS, runs=tmp_path_factory.mktemp("made")
+        model="miniature",
+        suites=("geneval-miniature",),
+        limit=3,
+        runs=tmp_path_factory.mktemp("made"),
+        settings=GenerationSettings(steps=STEPS),
     )
     prepared = runner.prepare(options)
     with RichProgress() as bar:
@@ -116,7 +121,13 @@ def test_other_weights_and_maps_that_need_more_than_attention_are_refused(folder
 
 def test_a_model_that_has_no_name_is_found_where_the_run_had_it(tmp_path: Path) -> None:
     place = Path(shutil.copytree(MINIATURE_FOLDER / "pipeline", tmp_path / "mine"))
-    options = runner.Options(model=str(place), suite="geneval-miniature", limit=1, steps=2, runs=tmp_path / "runs")
+    options = runner.Options(
+        model=str(place),
+        suite="geneval-miniature",
+        limit=1,
+        runs=tmp_path / "runs",
+        settings=GenerationSettings(steps=2),
+    )
     prepared = runner.prepare(options)
     with RichProgress() as bar:
         runner.run(prepared, options, bar)
