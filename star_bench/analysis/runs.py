@@ -56,7 +56,7 @@ def compare_paths(paths: Sequence[Path], allow: Collection[str] = ()) -> list[Su
 
 def _candidates(path: Path) -> Candidates:
     """Raises Incomplete for a run that did not finish, UsageError for a folder without any that did."""
-    if path.name == "results.json" or (path / "manifest.json").is_file():
+    if path.name == "results.json" or (path / "manifest.json").is_file() or not path.exists():
         run = read_finished(path)
         return {run.results.suite: [run]}
     out: dict[str, list[RunFiles]] = defaultdict(list)

@@ -19,7 +19,8 @@ from star_bench.analysis.comparable import check_comparable
 from star_bench.analysis.values import aggregate_of, values_of
 from star_bench.catalogue.cards import did_you_mean
 from star_bench.errors import Refused, UsageError
-from star_bench.runs.finished import RunFiles, read_run, run_folder
+from star_bench.runs.finished import RunFiles, read_run
+from star_bench.runs.references import find
 from star_bench.statistics import multiple
 from star_bench.statistics.bootstrap import STANDARD_ERROR, Estimate
 from star_bench.statistics.gate import two_sided_p
@@ -199,7 +200,7 @@ def _check_margins(margins: Mapping[str, float], measures: Sequence[str]) -> Non
 
 
 def _read(paths: Paths) -> Runs:
-    before, after = (read_run(run_folder(path)) for path in paths)
+    before, after = (read_run(find(path)) for path in paths)
     check_comparable(before, after)
     return before, after
 

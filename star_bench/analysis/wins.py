@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.analysis.comparable import check_comparable
-from star_bench.runs.finished import read_run, run_folder
+from star_bench.runs.finished import read_run
+from star_bench.runs.references import find
 from star_bench.statistics.bootstrap import METHOD, PromptValues, estimate
 
 
@@ -19,7 +20,7 @@ def win_rate(first: Path, second: Path) -> dict[str, Any]:
 
     Raises what `read_run` and `check_comparable` raise.
     """
-    a, b = (read_run(run_folder(path)) for path in (first, second))
+    a, b = (read_run(find(path)) for path in (first, second))
     check_comparable(a, b)
     duels: dict[str, list[float]] = {}
     for mine, yours in zip(a.images, b.images, strict=True):

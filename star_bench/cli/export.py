@@ -39,7 +39,8 @@ OF_FORM = {
 def export(
     ctx: typer.Context,
     run: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="A run's directory; several for latex and parquet.")
+        list[Path],
+        typer.Argument(metavar="RUN...", help="A run, as 'ls runs' names it; several for latex and parquet."),
     ],
     form: Annotated[Form, typer.Option("--as", help="What to write.")],
     out: Annotated[
@@ -56,13 +57,14 @@ def export(
     ] = None,
 ) -> None:
     """Write finished runs as a LaTeX table or as Parquet, or one for a model card, for Every Eval Ever, as a bundle."""
-    from star_bench.runs.finished import read_results, read_run, run_folder
+    from star_bench.runs.finished import read_results, read_run
     from star_bench.runs.manifest import read_manifest
+    from star_bench.runs.references import find
 
     for other, options in OF_FORM.items():
         if form is not other:
             refuse_given(ctx, options, f"with --as {form.value}")
-    folders = [run_folder(path) for path in run]
+    folders = [find(path) for path in run]
     if len(folders) > 1 and form not in (Form.LATEX, Form.PARQUET):
         raise UsageError(f"{form.value} is of one run, and {len(folders)} were given", "export them one by one")
     folder, results = folders[0], read_results(folders[0])

@@ -18,7 +18,7 @@ Allow = Annotated[
 
 
 def gate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, or its results.json.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run: its path, model/suite, digest, or latest.")],
     baseline: Annotated[
         str, typer.Option(help="Another run's directory, or `published`, or `published:TEXT` to choose by its source.")
     ],

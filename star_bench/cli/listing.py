@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from star_bench.analysis.numbers import number
 from star_bench.catalogue import checkpoints
 from star_bench.catalogue import licences as licensed
 from star_bench.catalogue import suites as suite_cards
@@ -90,30 +91,56 @@ def recipes() -> list[dict[str, Any]]:
     ]
 
 
-def runs(folder: Path) -> list[dict[str, Any]]:
-    """One row per run directory below `folder`, finished or not."""
+def runs(folder: Path, *, model: str | None = None, suite: str | None = None) -> list[dict[str, Any]]:
+    """One row per run directory below `folder`, finished or not. model, suite: only theirs."""
     rows = []
     for manifest in sorted(folder.glob("*/*/*/manifest.json")):
-        if manifest.parts[-3] == PICTURES:
+        names = manifest.parts[-4:-1]
+        wanted = (model and model.replace("/", "--"), suite)
+        if names[1] == PICTURES or any(asked not in (None, name) for asked, name in zip(wanted, names, strict=False)):
             continue
-        results = manifest.parent / "results.json"
-        try:
-            found = read_json(results) if results.exists() else None
-            headline = found["aggregates"][0] if found else None
-            complete, subset = bool(found and found["complete"]), bool(found and found["subset"])
-            measure, value = (headline["title"], headline["value"]) if headline else (None, None)
-            state = "unfinished" if found is None else "complete" if complete else "incomplete"
-        except (Refused, LookupError, TypeError):  # one broken run must not hide the others
-            state, measure, value, subset = "broken", None, None, False
-        rows.append(
-            {
-                "model": manifest.parts[-4],
-                "suite": manifest.parts[-3],
-                "run": manifest.parts[-2],
-                "state": state,
-                "measure": measure,
-                "value": value,
-                "subset": subset,
-            }
-        )
+        rows.append({**dict(zip(("model", "suite", "run"), names, strict=True)), **_said(manifest)})
     return rows
+
+
+NOTHING = dict.fromkeys(("measure", "value", "low", "high", "seed", "steps", "size"))
+
+
+def _said(manifest: Path) -> dict[str, Any]:
+    """What a run's files say of it."""
+    results, path = manifest.parent / "results.json", str(manifest.parent)
+    try:
+        found = read_json(results) if results.exists() else None
+        if found is None:
+            return {"state": "unfinished", **NOTHING, "finished": None, "subset": False, "path": path}
+        headline, protocol = found["aggregates"][0], found["protocol"] or {}
+        size = f"{protocol['width']}x{protocol['height']}" if protocol else None
+        numbers = {"value": headline["value"], "low": headline["low"], "high": headline["high"]}
+        sessions = [each["finished"] for each in read_json(manifest)["sessions"] if each.get("finished")]
+        return {
+            "state": "complete" if found["complete"] else "incomplete",
+            "measure": headline["title"],
+            **numbers,
+            "seed": protocol.get("seed"),
+            "steps": protocol.get("steps"),
+            "size": size,
+            "finished": sessions[-1] if sessions else None,
+            "subset": bool(found["subset"]),
+            "path": path,
+        }
+    except (Refused, LookupError, TypeError):  # one broken run must not hide the others
+        return {"state": "broken", **NOTHING, "finished": None, "subset": False, "path": path}
+
+
+def readable(row: dict[str, Any]) -> dict[str, Any]:
+    """A run's row for people: as much of its digest as names it, numbers rounded, the day of its end."""
+    low, high = number(row["low"]), number(row["high"])
+    return {
+        **{key: row[key] for key in ("model", "suite")},
+        "run": row["run"][:8],
+        "state": row["state"],
+        "value": number(row["value"]),
+        "interval": "" if row["low"] is None else f"{low} to {high}",
+        "finished": (row["finished"] or "")[:16].replace("T", " "),
+        **{key: row[key] for key in ("seed", "steps", "size", "path")},
+    }

@@ -65,6 +65,8 @@ def list_things(
     licence: Annotated[
         str | None, typer.Option(help="Only models or licences that are commercial, non-commercial or unknown.")
     ] = None,
+    model: Annotated[str | None, typer.Option(help="runs: only this model's.")] = None,
+    suite: Annotated[str | None, typer.Option(help="runs: only this suite's.")] = None,
     everything: Annotated[bool, typer.Option("--all", help=f"Every row, and not only the first {SHOWN}.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -75,7 +77,7 @@ def list_things(
         "models": lambda: listing.models(licence),
         "suites": listing.suites,
         "recipes": listing.recipes,
-        "runs": lambda: listing.runs(runs),
+        "runs": lambda: listing.runs(runs, model=model, suite=suite),
         "licences": lambda: listing.licences(licence),
     }
     if what not in tables:
@@ -83,14 +85,15 @@ def list_things(
     if licence is not None and what not in ("models", "licences"):
         raise UsageError(f"{what} are not listed by licence", "leave --licence out, or list models or licences")
     if what != "runs":
-        refuse_given(ctx, ("runs",), f"with {what}")
+        refuse_given(ctx, ("runs", "model", "suite"), f"with {what}")
     if as_json:
         refuse_given(ctx, ("everything",), "with --json, which has all")
     rows = tables[what]()
     if as_json:
         print_result(rows, as_json=True)
     else:
-        print_listing(rows, listing.KEPT_WHOLE, most=None if everything else SHOWN)
+        shown = [listing.readable(row) for row in rows] if what == "runs" else rows
+        print_listing(shown, listing.KEPT_WHOLE, most=None if everything else SHOWN)
 
 
 app.command("run")(run)

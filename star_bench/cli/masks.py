@@ -128,7 +128,7 @@ def masks(
 
 
 def run_masks(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's directory.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run, as 'ls runs' names it.")],
     recipe: Annotated[
         str | None, typer.Option(help="Allocation as in this recipe; a name or the path of a YAML file.")
     ] = None,
@@ -152,15 +152,16 @@ def run_masks(
     from star_bench.cli.progress import RichProgress
     from star_bench.generation.quiet import quiet_libraries
     from star_bench.reporting.write import report_name, write_report
-    from star_bench.runs.finished import read_finished, run_folder
+    from star_bench.runs.finished import read_finished
     from star_bench.runs.manifest import read_manifest
+    from star_bench.runs.references import find
     from star_bench.training import blocks as blocks_of
     from star_bench.training import recipe as recipes
 
     if recipe is None and change:
         raise UsageError("--set changes a recipe and none is given", "give --recipe")
     told = [f"allocation.blocks=[{blocks}]"] if blocks else []
-    folder = run_folder(run)
+    folder = find(run)
     finished, manifest = read_finished(folder), read_manifest(folder)
     if recipe:
         allocation = recipes.load(recipe, [*(change or ()), *told]).allocation

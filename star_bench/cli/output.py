@@ -28,7 +28,10 @@ NARROWEST, GAP = 10, 2
 """Characters of a column that may be cut, and between two columns (chosen here)."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Runs = Annotated[Path, typer.Option("--runs", parser=local_path, metavar="DIR", help="Where runs are kept.")]
+Runs = Annotated[
+    Path,
+    typer.Option("--runs", parser=local_path, metavar="DIR", envvar="STAR_BENCH_RUNS", help="Where runs are kept."),
+]
 Reports = Annotated[
     Path, typer.Option("--reports", parser=local_path, metavar="DIR", help="Where reports are written.")
 ]

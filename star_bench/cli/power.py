@@ -11,7 +11,7 @@ from star_bench.cli.output import Json, print_result
 
 
 def power(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, or its results.json.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run: its path, model/suite, digest, or latest.")],
     other: Annotated[
         Path | None, typer.Argument(metavar="[OTHER]", help="Another model's run: how pairs of images really differ.")
     ] = None,
@@ -25,9 +25,10 @@ def power(
 ) -> None:
     """The smallest difference that a suite can show, and the prompts and images that a given one takes."""
     from star_bench.analysis.power import power_table
-    from star_bench.runs.finished import read_run, run_folder
+    from star_bench.runs.finished import read_run
+    from star_bench.runs.references import find
 
-    runs = [read_run(run_folder(path)) for path in (run, other) if path is not None]
+    runs = [read_run(find(path)) for path in (run, other) if path is not None]
     table = power_table(runs[0], runs[1] if other else None, effect=effect, power=probability)
     if as_json:
         print_result(table, as_json=True)

@@ -161,7 +161,7 @@ def score(
     """Judge stored pictures, by any suite with their prompts. Nothing is drawn, and no model is loaded."""
     from star_bench.assets import prompt_files
     from star_bench.runs import run as runner
-    from star_bench.runs.manifest import stored_pictures
+    from star_bench.runs.finished import stored_pictures
 
     prompt_files.use_folder(prompts_dir)
     folder = stored_pictures(pictures)

@@ -11,7 +11,10 @@ from star_bench.cli.output import Json, print_result
 
 
 def wins(
-    first: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run's directory, or its results.json.")],
+    first: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_A", help="A run: its path, model/suite, digest, or latest."),
+    ],
     second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another model's run of the same suite.")],
     as_json: Json = False,
 ) -> None:

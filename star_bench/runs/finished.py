@@ -18,8 +18,9 @@ from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Status
 from star_bench.files.json import read_json as parse_file
 from star_bench.files.json import read_rows
-from star_bench.runs.manifest import pictures_of
-from star_bench.runs.pictures import SAMPLES, is_picture_path
+from star_bench.runs.manifest import pictures_of, read_manifest
+from star_bench.runs.pictures import PICTURES, SAMPLES, is_picture_path
+from star_bench.runs.references import find
 from star_bench.runs.store import MANIFEST
 
 FAILURES: tuple[Status, ...] = tuple(status for status in Status if status is not Status.OK)
@@ -275,17 +276,6 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def run_folder(path: Path) -> Path:
-    """The run directory that a user means by its path, or by that of its results.json. Raises UsageError."""
-    folder = path.parent if path.name == "results.json" else path
-    if not (folder / MANIFEST).is_file():
-        raise UsageError(
-            f"{path} is no run directory (there is no manifest.json)",
-            "give runs/<model>/<suite>/<digest>, as 'star-bench run' names it at its end",
-        )
-    return folder
-
-
 def _manifest(run_dir: Path) -> dict[str, Any]:
     """Empty where there is none."""
     manifest = read_json(run_dir / MANIFEST)
@@ -301,6 +291,25 @@ def pictures_folder(run_dir: Path) -> Path:
     """Where a run's pictures lie."""
     digest = _manifest(run_dir).get("pictures")
     return pictures_of(run_dir, digest if isinstance(digest, str) else None)
+
+
+def stored_pictures(place: Path) -> Path:
+    """The folder of pictures that a person means by it, or by a run of them. Raises UsageError where it is neither, Refused
+    for a run of 0.1.0."""
+    if (place / SAMPLES).is_file() and place.resolve().parent.name == PICTURES:
+        return place.resolve()
+    folder = find(place)
+    manifest = read_manifest(folder)
+    if manifest.pictures is None:
+        raise Refused(
+            f"{folder} is a run of star-bench 0.1.0, which kept pictures with one suite's scores: it can be reported and "
+            "compared, and not judged by another suite",
+            "draw the pictures again with this version",
+        )
+    pictures = pictures_of(folder, manifest.pictures)
+    if not (pictures / SAMPLES).is_file():
+        raise UsageError(f"the pictures of {folder} are not at {pictures}", "copy them there too, or draw them again")
+    return pictures
 
 
 def read_results(run_dir: Path) -> Results:
@@ -323,10 +332,10 @@ def read_records(path: Path, model: type[Entry]) -> list[Entry]:
 
 
 def read_finished(path: Path) -> RunFiles:
-    """The run that a user means by `path`. Raises what `run_folder` and `read_run` raise, but Incomplete for a run that has
-    no results yet: to a gate that is a verdict on the run and no slip of the user.
+    """The run that a user means by `path`. Raises what `references.find` and `read_run` raise, but Incomplete for a run
+    that has no results yet: to a gate that is a verdict on the run and no slip of the user.
     """
-    folder = run_folder(path)
+    folder = find(path)
     if not (folder / "results.json").exists():
         raise Incomplete(f"{folder} has no results", "let 'star-bench run' finish this run first")
     return read_run(folder)

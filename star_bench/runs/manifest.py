@@ -125,25 +125,6 @@ def pictures_of(run: Path, digest: str | None) -> Path:
     return run.resolve().parents[1] / PICTURES / digest[:16]
 
 
-def stored_pictures(place: Path) -> Path:
-    """The folder of pictures that a person means by it, or by a run of them. Raises UsageError where it is neither, Refused
-    for a run of 0.1.0."""
-    folder = place.parent if place.name == "results.json" else place
-    if (folder / SAMPLES).is_file() and folder.parent.name == PICTURES:
-        return folder
-    manifest = read_manifest(folder)
-    if manifest.pictures is None:
-        raise Refused(
-            f"{folder} is a run of star-bench 0.1.0, which kept pictures with one suite's scores: it can be reported and "
-            "compared, and not judged by another suite",
-            "draw the pictures again with this version",
-        )
-    pictures = pictures_of(folder, manifest.pictures)
-    if not (pictures / SAMPLES).is_file():
-        raise UsageError(f"the pictures of {folder} are not at {pictures}", "copy them there too, or draw them again")
-    return pictures
-
-
 def _read(path: Path, kind: type[Kind]) -> tuple[dict[str, Any], Kind]:
     try:
         data = read_json(path, "restore it, or score the run again")

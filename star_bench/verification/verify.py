@@ -18,11 +18,12 @@ from star_bench.errors import Refused, UsageError
 from star_bench.files.digests import digest_of, sha256_of
 from star_bench.files.json import read_json
 from star_bench.runs.bundle import check_picture_path, newest, unpack
-from star_bench.runs.finished import RunFiles, pictures_folder, read_run, run_folder
+from star_bench.runs.finished import RunFiles, pictures_folder, read_run
 from star_bench.runs.manifest import read_manifest
 from star_bench.runs.pictures import SAMPLES
 from star_bench.runs.plan import Plan
 from star_bench.runs.progress import Progress
+from star_bench.runs.references import find
 from star_bench.runs.store import Key, locked
 from star_bench.runs.summary import summarise, values
 from star_bench.statistics.bootstrap import METHOD
@@ -181,7 +182,7 @@ def _opened(path: Path, work: Path, bar: Progress) -> Iterator[tuple[Path, Path]
     """(the run's files, a folder to work in). Where the work is stopped, new scores stay in the folder, and nothing else."""
     is_run = path.is_dir() or path.name == "results.json"
     if is_run:
-        run = run_folder(path)
+        run = find(path)
         key = digest_of([read_manifest(run).digest, sha256_of(pictures_folder(run) / SAMPLES)])
     elif path.is_file():
         key = sha256_of(path)

@@ -51,7 +51,7 @@ def test_a_file(tmp_path: Path) -> None:
     path.write_text("step: 8\n")
     with pytest.raises(UsageError, match="steps"):
         settings_of(str(path))
-    with pytest.raises(UsageError, match="there is no protocol named 'flowgrpo': .*flow-grpo"):
+    with pytest.raises(UsageError, match=r"there is no protocol named 'flowgrpo': .*flow-grpo"):
         settings_of("flowgrpo")
 
 
@@ -63,7 +63,7 @@ def test_the_text_length_is_the_checkpoints() -> None:
 def test_a_suite_that_fixes_more_than_samples_is_told_where_it_goes(tmp_path: Path) -> None:
     text = (suites.SUITES_FOLDER / "ocr-miniature" / "card.yaml").read_text()
     (tmp_path / "card.yaml").write_text(text.replace("protocol: {samples: 2}", "protocol: {samples: 2, steps: 9}"))
-    with pytest.raises(UsageError, match="a suite fixes samples only, and this one also steps: .* --protocol FILE"):
+    with pytest.raises(UsageError, match=r"a suite fixes samples only, and this one also steps: .* --protocol FILE"):
         suites.load(str(tmp_path))
 
 

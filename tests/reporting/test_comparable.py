@@ -14,7 +14,8 @@ from star_bench.analysis.comparable import Part, check_comparable, differences
 from star_bench.catalogue.protocol import Protocol
 from star_bench.errors import Incomplete, Refused, UsageError
 from star_bench.evaluators.base import Metric, Prompt
-from star_bench.runs.finished import RunFiles, read_run, run_folder
+from star_bench.runs.finished import RunFiles, read_run
+from star_bench.runs.references import find
 
 Made = Callable[..., Path]
 VALUES = np.full((6, 2), 0.5)
@@ -160,6 +161,6 @@ def test_a_missing_score_is_incomplete_and_comes_last(made: Made) -> None:
 
 def test_a_run_is_named_by_its_folder_or_its_results(made: Made, tmp_path: Path) -> None:
     folder = made(VALUES)
-    assert run_folder(folder) == run_folder(folder / "results.json") == folder
+    assert find(folder) == find(folder / "results.json") == folder
     with pytest.raises(UsageError, match="no run directory"):
-        run_folder(tmp_path)
+        find(tmp_path)
