@@ -140,7 +140,7 @@ def readable(row: dict[str, Any]) -> dict[str, Any]:
         "run": row["run"][:8],
         "state": row["state"],
         "value": number(row["value"]),
-        "interval": "" if row["low"] is None else f"{low} to {high}",
+        "interval": None if row["low"] is None else f"{low} to {high}",
         "finished": (row["finished"] or "")[:16].replace("T", " "),
         **{key: row[key] for key in ("seed", "steps", "size", "path")},
     }
