@@ -67,6 +67,24 @@ def find(hub: str, revision: str, layout: Layout, *, fetch: bool) -> tuple[Path,
     return folder, folder.name
 
 
+def size(hub: str, revision: str, layout: Layout) -> int | None:
+    """Bytes of the wanted files that are not in the cache, as the hub says; None where it can't be asked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE or not reachable(ENDPOINT):
+        return None
+    try:
+        pinned = revision if COMMIT.fullmatch(revision) else recall(PINS).get(f"{hub}@{revision}")
+        said = HfApi().model_info(hub, revision=pinned or revision, files_metadata=True, timeout=10)
+        folder = _snapshot(hub, said, layout.first) if layout.first else Path()
+        patterns, here = layout.patterns(folder), _cached(hub, str(said.sha))
+        wanted = [each for each in said.siblings or () if _is_wanted(each.rfilename, patterns)]
+        return sum(each.size or 0 for each in wanted if here is None or not (here / each.rfilename).is_file())
+    except Exception:  # noqa: BLE001 - a network has no end of ways to fail, and the download will name its own
+        return None
+
+
 def _cached(hub: str, revision: str) -> Path | None:
     """The snapshot's folder as far as it is there; its files are for `_lack` to look at."""
     from huggingface_hub import snapshot_download
@@ -149,13 +167,14 @@ def _download(hub: str, revision: str, layout: Layout, lack: str) -> Path:
 
 
 def _fetched(hub: str, said: ModelInfo, layout: Layout) -> Path:
-    from huggingface_hub import snapshot_download
-
-    def fetch(patterns: list[str]) -> Path:
-        return Path(snapshot_download(hub, revision=said.sha, allow_patterns=patterns, ignore_patterns=list(VARIANTS)))
-
-    folder = fetch(layout.first) if layout.first else Path()
+    folder = _snapshot(hub, said, layout.first) if layout.first else Path()
     layout.listed(folder, [file.rfilename for file in said.siblings or ()], f"{hub}@{said.sha}")
-    folder = fetch(layout.patterns(folder))
+    folder = _snapshot(hub, said, layout.patterns(folder))
     layout.check(folder)
     return folder
+
+
+def _snapshot(hub: str, said: ModelInfo, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(hub, revision=said.sha, allow_patterns=patterns, ignore_patterns=list(VARIANTS)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from star_bench.assets import hub_files
+from star_bench.assets.asset import Asset
 from star_bench.assets.cache import recall, remember
 from star_bench.assets.hub_files import PIPELINE, Layout
 from star_bench.catalogue.checkpoints import Checkpoint, Source
@@ -62,6 +63,33 @@ def locate(checkpoint: Checkpoint, *, fetch: bool = True) -> LocalCheckpoint:
             check_no_whole_model(lora_path)
     commits = "+".join(commit for commit in (revision, lora_revision) if commit)
     return LocalCheckpoint(folder, lora_path, commits or None, content_digest(folder, lora_path))
+
+
+def asset_of(checkpoint: Checkpoint, name: str) -> Asset:
+    """name: what `star-bench fetch` is given."""
+    if checkpoint.status == "claimed":
+        return Asset(f"the model {checkpoint.name}", name, lambda: locate(checkpoint, fetch=False))
+
+    def size() -> int | None:
+        found = [
+            hub_files.size(source.hub, source.revision, layout)
+            for source, layout in _sources(checkpoint)
+            if source.hub is not None
+        ]
+        return None if None in found else sum(each or 0 for each in found)
+
+    return Asset(
+        f"the model {checkpoint.name}",
+        name,
+        lambda: locate(checkpoint, fetch=False),
+        lambda _: locate(checkpoint),
+        size,
+    )
+
+
+def _sources(checkpoint: Checkpoint) -> list[tuple[Source, Layout]]:
+    lora = [(checkpoint.lora, _lora_layout(checkpoint.lora.weight_name))] if checkpoint.lora else []
+    return [(checkpoint.source, PIPELINE), *lora]
 
 
 def _place(source: Source, layout: Layout, fetch: bool) -> tuple[Path, str | None]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from star_bench.assets.asset import Asset
 from star_bench.assets.downloads import Advance, download_checked
 from star_bench.assets.prompt_files import PromptFile, fetch_command, lines_of, prompts_of, training_of
 from star_bench.catalogue import suites
@@ -79,6 +80,14 @@ def fetch(file: PromptFile, advance: Advance, *, site: str = SITE) -> Path:
     address = f"{site}/{file.repository}/{file.revision or 'HEAD'}/{urllib.parse.quote(file.path)}"
     remedy = f"run '{fetch_command([file])}' where there is a network, or save {file.origin} {file.by_hand}"
     return download_checked(address, file.cached, digest=file.digest, remedy=remedy, advance=advance)
+
+
+def asset_of(file: PromptFile) -> Asset:
+    """Of a file that its card names by a repository, or that lies beside the card."""
+    what = f"the {'training ' if file.purpose == 'training' else ''}prompts of suite {file.suite}"
+    if file.repository is None or file.digest is None:
+        return Asset(what, file.suite, file.locate)
+    return Asset(what, file.suite, file.locate, lambda advance: fetch(file, advance))
 
 
 def verify(file: PromptFile) -> Verified:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from star_bench.assets.asset import Download
 from star_bench.catalogue.cards import Strict
 from star_bench.catalogue.shipped import MINIATURE_FOLDER
 from star_bench.errors import MissingWeights
 
+SUFFIXES = (".safetensors", ".pth", ".pt")
 WEIGHTS_VARIABLE = "STAR_BENCH_WEIGHTS_DIR"
 
 
@@ -30,7 +33,11 @@ class WeightsReference(Strict):
     what: str = ""
     source: str = ""
     fetch: str = ""
-    """A command that puts them there."""
+    """A command that puts them there, for a person."""
+    files: tuple[Download, ...] = ()
+    """What `star-bench fetch` puts there."""
+    install: Literal["mask2former", "openai-clip"] | None = None
+    """How what is fetched is made of published files that no judge reads as they are: evaluators/install.py."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """Of the one file as it was published."""
 
@@ -46,18 +53,28 @@ class WeightsReference(Strict):
             return MINIATURE_FOLDER / self.shipped
         return weights_folder() / self.local if self.local is not None else Path(self.path or "")
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the folder holds a checkpoint, in any form that one is published in, and the other named files."""
+        others = (self.folder / each.file for each in self.files if Path(each.file).suffix not in SUFFIXES)
+        return any(path.suffix in SUFFIXES for path in self.folder.glob("*")) and all(path.is_file() for path in others)
+
     def locate(self) -> Path:
         """The folder. Raises MissingWeights, without touching the network, where it holds no safetensors file."""
         if any(self.folder.glob("*.safetensors")):
             return self.folder
+        raise self.missing()
+
+    def missing(self) -> MissingWeights:
+        """What to say where they are not there."""
         if self.shipped is not None:
-            raise MissingWeights(
+            return MissingWeights(
                 f"the miniature's {self.shipped} weights are not in {self.folder}",
                 "run 'star-bench miniature build' or reinstall star-bench",
             )
-        raise MissingWeights(
+        return MissingWeights(
             f"{self.what or 'the judge weights'} are not on this machine",
-            (f"run '{self.fetch}', or " if self.fetch else "")
+            (f"run '{self.fetch.replace('{folder}', str(self.folder))}', or " if self.fetch else "")
             + f"put them in {self.folder} as safetensors"
             + (f" (from {self.source})" if self.source else "")
             + f", or set {WEIGHTS_VARIABLE} to the folder that holds {self.local or self.path}",

@@ -201,6 +201,11 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in SUITES_FOLDER.glob("*/card.yaml"))
 
 
+def is_suite(name: str) -> bool:
+    """Whether a word means a suite, and no model: a shipped name, a card, or a folder that holds one."""
+    return name in names() or name.endswith(".yaml") or (Path(name) / "card.yaml").is_file()
+
+
 def load(name: str) -> SuiteCard:
     """The card of a suite by name, or by the path of a card.yaml or of its folder. A shipped name means the shipped suite,
     whatever lies in the working folder: `./name` is the folder.

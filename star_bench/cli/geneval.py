@@ -53,10 +53,11 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Put GenEval's official judges in place: fetched from their pinned addresses, or from files that you have."""
+    from star_bench.assets.cache import cache_folder
     from star_bench.catalogue.cards import did_you_mean
     from star_bench.cli.progress import download_bar
     from star_bench.errors import UsageError
-    from star_bench.evaluators.geneval.fetch import fetch_color_judge, fetch_detector
+    from star_bench.evaluators.geneval.published import COLOR_DOWNLOAD, DETECTOR_DOWNLOAD, DOWNLOADS
     from star_bench.generation.quiet import quiet_libraries
 
     choices = ("all", "detector", "color")
@@ -66,12 +67,12 @@ def fetch(
         refuse_given(ctx, ("weights",), "with --only color")
     if only == "detector":
         refuse_given(ctx, ("color_weights",), "with --only detector")
-    commit = None
-    if weights is None and only != "color":
-        with download_bar("detector") as advance:
-            weights = fetch_detector(advance)
-    if color_weights is None and only != "detector":
-        color_weights, commit = fetch_color_judge()
+    commit, place = None, cache_folder() / DOWNLOADS
+    with download_bar("judges") as advance:
+        if weights is None and only != "color":
+            weights = DETECTOR_DOWNLOAD.fetch(place, advance)
+        if color_weights is None and only != "detector":
+            color_weights, commit = COLOR_DOWNLOAD.fetch(place, advance), COLOR_DOWNLOAD.revision
 
     from star_bench.evaluators.geneval.install import install_color_judge, install_detector
 

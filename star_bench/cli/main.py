@@ -19,6 +19,7 @@ from star_bench.cli import geneval, ocr, prompts
 from star_bench.cli.app import HELP, App, in_words
 from star_bench.cli.compare import compare
 from star_bench.cli.export import export, verify
+from star_bench.cli.fetch import fetch
 from star_bench.cli.gate import gate
 from star_bench.cli.given import refuse_given
 from star_bench.cli.leaderboard import leaderboard
@@ -98,6 +99,7 @@ def list_things(
 
 app.command("run")(run)
 app.command()(score)
+app.command()(fetch)
 app.command()(merge)
 app.command()(pull)
 app.command(cls=PanelPairs)(watch)

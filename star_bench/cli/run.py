@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -188,16 +189,19 @@ def _carry_out(
     """Prepares and runs, and tells what came of it."""
     from star_bench.runs import run as runner
 
-    prepared = runner.prepare(options)
     if dry_run:
-        from star_bench.runs.cost import estimate_cost
+        from star_bench.runs.cost import estimate_cost, unready
 
-        costs = estimate_cost(prepared)
+        if (lacking := unready(options)) is not None:
+            print_result(lacking, as_json)
+            return
+        costs = estimate_cost(runner.prepare(replace(options, fetch=False)))
         for cost in costs if not as_json else ():
             print_result(cost, as_json=False)
         if as_json:
             print_result(costs[0] if len(costs) == 1 else costs, as_json=True)
         return
+    prepared = runner.prepare(options)
     from star_bench.cli.progress import RichProgress
     from star_bench.generation.quiet import quiet_libraries
     from star_bench.runs.mirror import mirrored

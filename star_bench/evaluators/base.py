@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from star_bench.assets import prompt_files
+from star_bench.assets.asset import Asset
 from star_bench.catalogue.suites import CanaryCard, RelativeCanaryCard, SuiteCard
 from star_bench.errors import Refused, UsageError
+from star_bench.evaluators.install import of_references
 from star_bench.files.pictures import read_picture
 from star_bench.memory import fitting
 
@@ -212,6 +214,10 @@ class Evaluator(ABC):
         for results.json. By default none: the metric says it all.
         """
         return []
+
+    def assets(self) -> list[Asset]:
+        """What the judge needs on this machine; by default the weights that the card's `judges` name. Touches no network."""
+        return of_references(self.card)
 
     def judges(self) -> dict[str, str]:
         """Name -> content digest (or version) of everything that judges. Enters the run's digest.

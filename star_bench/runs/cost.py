@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from star_bench.catalogue import checkpoints, suites
+from star_bench.catalogue.protocol import GenerationSettings, settings_of
 from star_bench.files.json import read_json
 from star_bench.runs.pictures import PictureStore
-from star_bench.runs.run import Part, Prepared
+from star_bench.runs.run import Options, Part, Prepared, needed
+from star_bench.runs.workers import make_evaluator
 
 
 def _seconds_per_image(pictures: Path, device: str, steps: int) -> float | None:
@@ -30,6 +33,31 @@ def estimate_cost(prepared: Prepared) -> list[dict[str, Any]]:
     suite that needs it. Nothing is generated or written."""
     seen: set[tuple[Path, str, int]] = set()
     return [_of(part, seen) for part in prepared.parts]
+
+
+def unready(options: Options) -> dict[str, Any] | None:
+    """Of a run that can't begin: what is lacking, and the command that gets it, as far as one does; None where all is here.
+    Asks no network and imports no torch."""
+    evaluators = [make_evaluator(suites.load(name), "cpu") for name in options.suites]
+    checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model else None
+    assets = needed(options, checkpoint, evaluators)
+    lacking = [asset for asset in assets if asset.lack is not None]
+    if not lacking:
+        return None
+    names = " ".join(dict.fromkeys(asset.name for asset in lacking if asset.fetch))
+    out: dict[str, Any] = {
+        "ready": False,
+        "lacking": [asset.what for asset in lacking],
+        "fetch": f"star-bench fetch {names}" if names else None,
+    }
+    if checkpoint is not None:
+        said = options.settings, settings_of(options.protocol), checkpoint.generation
+        names_of = GenerationSettings.model_fields
+        out["protocol"] = {
+            name: next((value for layer in said if (value := getattr(layer, name)) is not None), None)
+            for name in names_of
+        }
+    return out
 
 
 def _of(part: Part, seen: set[tuple[Path, str, int]]) -> dict[str, Any]:

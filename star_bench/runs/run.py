@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from star_bench.assets import model_files
+from star_bench.assets import model_files, prompt_sets
+from star_bench.assets.asset import Asset, check_all_here, unique
 from star_bench.assets.model_files import LocalCheckpoint
+from star_bench.assets.prompt_files import prompts_of
 from star_bench.catalogue import checkpoints, licences, plugins, suites
 from star_bench.catalogue.checkpoints import Checkpoint
 from star_bench.catalogue.lora_keys import read_keys
@@ -71,6 +73,8 @@ class Options:
     shard: Shard | None = None
     score: bool = True
     """False: pictures are drawn, and not judged."""
+    fetch: bool = True
+    """Whether the model may be downloaded where nothing else is lacking."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +161,11 @@ def prepare(options: Options) -> Prepared:
     cards = [suites.load(name) for name in options.suites]
     make_engine = plugins.load(plugins.ENGINES, options.engine)
     checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model else None
-    local = model_files.locate(checkpoint) if checkpoint else None
     stored = read_pictures_manifest(options.pictures) if options.pictures else None
     device = _device(options.device, elsewhere=make_engine.remote)
     engine: Engine = make_engine(Settings(device, options.workers, options.scoring_workers, options.address))
+    evaluators = [make_evaluator(card, _device_here(device)) for card in cards]
+    local = _all_here(options, checkpoint, evaluators)
     source: dict[str, Any] = {"folder": str(options.images)}
     protocol = stored.protocol if stored else None
     if checkpoint and local:
@@ -184,8 +189,7 @@ def prepare(options: Options) -> Prepared:
     parts: list[Part] = []
     files: dict[tuple[str, int], Path] | None = None
     notices: tuple[Notice, ...] = ()
-    for card in cards:
-        evaluator = make_evaluator(card, _device_here(device))
+    for card, evaluator in zip(cards, evaluators, strict=True):
         everything = evaluator.prompts()
         prompts = select(everything, options.limit)
         judges = evaluator.judges() if options.score else {}
@@ -213,6 +217,29 @@ def prepare(options: Options) -> Prepared:
             folder, drawn = options.shard.folder(folder), options.shard.folder(drawn)
         parts.append(Part(plan, folder, drawn, evaluator))
     return Prepared(tuple(parts), local, source, files, engine, device, notices)
+
+
+def needed(options: Options, checkpoint: Checkpoint | None, evaluators: Sequence[Evaluator]) -> list[Asset]:
+    """Everything that a run needs on this machine, the model last."""
+    files = [prompts_of(each.card) for each in evaluators if each.card.prompts.path]
+    judges = [asset for each in evaluators if options.score for asset in each.assets()]
+    model = [model_files.asset_of(checkpoint, str(options.model))] if checkpoint else []
+    return unique([*map(prompt_sets.asset_of, files), *judges, *model])
+
+
+def _all_here(
+    options: Options, checkpoint: Checkpoint | None, evaluators: Sequence[Evaluator]
+) -> LocalCheckpoint | None:
+    """The model's files; fetched where `options` allow it and nothing else is lacking, so that gigabytes are not brought
+    for a run that can't begin. Raises MissingWeights with all that is not here."""
+    assets = needed(options, checkpoint, evaluators)
+    if checkpoint is None:
+        check_all_here(assets)
+        return None
+    others = assets[:-1]
+    if not options.fetch or any(asset.lack for asset in others):
+        check_all_here(assets)
+    return model_files.locate(checkpoint, fetch=options.fetch)
 
 
 def _protocol(checkpoint: Checkpoint, options: Options, device: str) -> Protocol:

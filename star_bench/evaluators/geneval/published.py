@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from star_bench.assets.asset import Download
+
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
@@ -41,3 +43,10 @@ TorchScript archive, which can't be read without running it."""
 COLOR_COMMIT = "18d0535469bb561bf468d76c1d73aa35156c922b"
 COLOR_SHA256 = "9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e"
 """Of that repository and file, as several public projects that judge with it record them."""
+
+DETECTOR_DOWNLOAD = Download(
+    address=OFFICIAL_CHECKPOINT.url, file=OFFICIAL_CHECKPOINT.file, sha256=OFFICIAL_CHECKPOINT.sha256
+)
+COLOR_DOWNLOAD = Download(hub=COLOR_REPOSITORY, revision=COLOR_COMMIT, file=COLOR_FILE, sha256=COLOR_SHA256)
+DOWNLOADS = "geneval"
+"""The folder of the cache that both are put into before they are installed."""

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import PIL.Image
 from pydantic import Field
 
+from star_bench.assets.asset import Asset, Download, sizes
+from star_bench.assets.downloads import Advance
 from star_bench.assets.weights import WEIGHTS_VARIABLE, WeightsReference, weights_folder
 from star_bench.catalogue.cards import Strict, did_you_mean, parse
+from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import MissingWeights, UsageError
 from star_bench.evaluators.base import Aggregate, Cut, Image, Metric, Prompt, Score
+from star_bench.evaluators.install import of_references
 from star_bench.evaluators.tokens import cut_by, cut_by_open_clip, read_tokenizer
 from star_bench.files.digests import folder_digest, sha256_of
 
@@ -68,6 +73,10 @@ class Backend(ABC):
     @abstractmethod
     def metric(self) -> Metric:
         """Known without the weights."""
+
+    def assets(self, card: SuiteCard) -> list[Asset]:
+        """As `Evaluator.assets`."""
+        return of_references(card)
 
     @abstractmethod
     def digests(self) -> dict[str, str]:
@@ -224,6 +233,25 @@ class TransformersBackend(Backend):
     def views(self) -> tuple[Aggregate, ...]:
         over = Aggregate("over_26", f"mean {self.judge.metric} / 26", value=_over_26)
         return (*super().views, over)
+
+    def assets(self, card: SuiteCard) -> list[Asset]:
+        judge = self.judge
+        wanted = [
+            *((judge.weights, name, judge.revision) for name in WEIGHT_FILES),
+            *((judge.processor, name, judge.processor_revision) for name in PROCESSOR_FILES),
+        ]
+        files = [
+            Download(hub=hub, file=name, revision=revision)
+            for hub, name, revision in wanted
+            if not (self.card_folder / hub).exists()
+        ]
+
+        def fetch(advance: Advance) -> None:
+            for file in files:
+                file.fetch(None, advance)
+
+        here = Asset(f"the judge {judge.metric}", card.asked, lambda: self._files)
+        return [replace(here, fetch=fetch, size=partial(sizes, files)) if len(files) == len(wanted) else here]
 
     @cached_property
     def _files(self) -> tuple[list[Path], list[Path]]:

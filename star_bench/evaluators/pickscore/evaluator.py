@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from star_bench.assets.asset import Asset
 from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import StarBenchError
 from star_bench.evaluators.base import Cut, Evaluator, Image, Prompt, Score, Status, one_per_line
@@ -61,6 +62,9 @@ class Preference(Evaluator):
     def reward_of(self, score: Score) -> float:
         """PickScore / 26 as in Flow-GRPO; (cosine + 1) / 2 for an open_clip model."""
         return self.backend.reward(score.detail["cosine"])
+
+    def assets(self) -> list[Asset]:
+        return self.backend.assets(self.card)
 
     def judges(self) -> dict[str, str]:
         return self.backend.digests()

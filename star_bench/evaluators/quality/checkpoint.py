@@ -6,14 +6,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from star_bench.assets.weights import WEIGHTS_VARIABLE, WeightsReference
+from star_bench.assets.weights import SUFFIXES, WEIGHTS_VARIABLE, WeightsReference
 from star_bench.errors import MissingWeights, Refused
 from star_bench.files.digests import sha256_of
 
 if TYPE_CHECKING:
     from torch.nn import Module
-
-SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def find(weights: WeightsReference) -> Path:
