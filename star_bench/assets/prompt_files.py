@@ -97,7 +97,9 @@ class PromptFile:
 def fetch_command(files: Sequence[PromptFile]) -> str:
     """What a user types to have them fetched."""
     names = " ".join(dict.fromkeys(file.suite for file in files))
-    return f"star-bench fetch {names}" + (" --training" if any(f.purpose == "training" for f in files) else "")
+    return f"star-bench fetch --prompts {names}" + (
+        " --training" if any(f.purpose == "training" for f in files) else ""
+    )
 
 
 def prompts_of(card: SuiteCard) -> PromptFile:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -159,13 +158,13 @@ class SuiteCard(Strict):
             return self.name
         return f"./{self.folder}" if str(self.folder) in names() else str(self.folder)
 
-    @cached_property
+    @property
     def content(self) -> dict[str, Any]:
         """What the card says of its judge, without words about it: for a run's manifest, so that another machine can judge
         the run again."""
         return {"name": self.name, **self.judging, "judges": _without(self.judges, WORDS)}
 
-    @cached_property
+    @property
     def judging(self) -> dict[str, Any]:
         """What of the card can change a score, and so enters the digest of scores. Not where weights lie: what they are is
         said by their own digests."""

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from star_bench.cli.output import Json, print_result
-from star_bench.errors import Incomplete
+from star_bench.errors import Incomplete, UsageError
+
+if TYPE_CHECKING:
+    from star_bench.assets.asset import Asset
 
 
 def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="MODEL|SUITE...", help="As run takes them.")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL|SUITE...", help="As run takes them.")] = None,
+    prompts: Annotated[bool, typer.Option("--prompts", help="Only prompt files; by default of all suites.")] = False,
     training: Annotated[bool, typer.Option("--training", help="Also what models for these suites train on.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is lacking and how large it is.")] = False,
     as_json: Json = False,
 ) -> None:
     """Get what models and suites need: weights, judges, prompts; checked by digest. The same command goes on."""
-    from star_bench.assets import model_files, prompt_sets
-    from star_bench.assets.asset import Asset, unique
-    from star_bench.assets.prompt_files import prompts_of, training_of
-    from star_bench.catalogue import checkpoints, suites
+    from star_bench.assets.asset import unique
+    from star_bench.catalogue import suites
     from star_bench.cli.progress import download_bar
-    from star_bench.runs.workers import make_evaluator
 
-    assets: list[Asset] = []
-    for name in names:
-        if not suites.is_suite(name):
-            assets.append(model_files.asset_of(checkpoints.resolve(name), name))
-            continue
-        card = suites.load(name)
-        files = [prompts_of(card)] if card.prompts.path else []
-        if training and (file := training_of(card)):
-            files.append(file)
-        assets += [*map(prompt_sets.asset_of, files), *make_evaluator(card, "cpu").assets()]
+    if not names and not prompts:
+        raise UsageError("nothing says what to fetch", "name models and suites, or give --prompts for all prompt files")
+    assets = [
+        asset
+        for name in names or suites.names()
+        for asset in (_of_suite(name, prompts, training) if prompts or suites.is_suite(name) else _of_model(name))
+    ]
     assets = unique(assets)
     lacking = [asset for asset in assets if asset.lack is not None]
     sizes = {id(asset): asset.size() for asset in lacking if asset.fetch}
@@ -57,6 +55,27 @@ def fetch(
     print_result(rows, as_json)
     if not dry_run and (left := [asset.what for asset in assets if asset.lack is not None]):
         raise Incomplete(f"not on this machine: {', '.join(left)}", "see the table for what to do")
+
+
+def _of_suite(name: str, prompts: bool, training: bool) -> list[Asset]:
+    from star_bench.assets import prompt_sets
+    from star_bench.assets.prompt_files import prompts_of, training_of
+    from star_bench.catalogue import suites
+    from star_bench.runs.workers import make_evaluator
+
+    card = suites.load(name)
+    files = [prompts_of(card)] if card.prompts.path else []
+    if training and (file := training_of(card)):
+        files.append(file)
+    judges = [] if prompts else make_evaluator(card, "cpu").assets()
+    return [*map(prompt_sets.asset_of, files), *judges]
+
+
+def _of_model(name: str) -> list[Asset]:
+    from star_bench.assets import model_files
+    from star_bench.catalogue import checkpoints
+
+    return [model_files.asset_of(checkpoints.resolve(name), name)]
 
 
 def _gigabytes(size: int) -> str:

@@ -68,10 +68,11 @@ def fetch(
     if only == "detector":
         refuse_given(ctx, ("color_weights",), "with --only detector")
     commit, place = None, cache_folder() / DOWNLOADS
-    with download_bar("judges") as advance:
-        if weights is None and only != "color":
+    if weights is None and only != "color":
+        with download_bar("detector") as advance:
             weights = DETECTOR_DOWNLOAD.fetch(place, advance)
-        if color_weights is None and only != "detector":
+    if color_weights is None and only != "detector":
+        with download_bar("colour judge") as advance:
             color_weights, commit = COLOR_DOWNLOAD.fetch(place, advance), COLOR_DOWNLOAD.revision
 
     from star_bench.evaluators.geneval.install import install_color_judge, install_detector

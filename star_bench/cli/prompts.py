@@ -1,4 +1,4 @@
-"""`star-bench prompts ...`: prompt sets fetched and verified."""
+"""`star-bench prompts verify`; they are fetched by `star-bench fetch`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from star_bench.cli.app import App
 from star_bench.cli.output import Json, print_result
 
-app = App(help="Prompt sets: fetch and verify.", no_args_is_help=True)
+app = App(help="Prompt sets: are they here, and the ones that were measured with?", no_args_is_help=True)
 
 Suites = Annotated[list[str] | None, typer.Argument(metavar="[SUITE]...", help="Suites; by default all there are.")]
 Training = Annotated[bool, typer.Option("--training", help="Also the sets that models for these suites train on.")]
@@ -18,19 +18,6 @@ PromptsDir = Annotated[
     Path | None,
     typer.Option(exists=True, file_okay=False, help="Prompt files that you have; wins over STAR_BENCH_PROMPTS_DIR."),
 ]
-
-
-@app.command()
-def fetch(suite: Suites = None, training: Training = False, as_json: Json = False) -> None:
-    """Fetch prompt files from their repositories into the cache; each must have the digest in its suite's card."""
-    from star_bench.assets import prompt_sets
-    from star_bench.cli.progress import download_bar
-
-    files = prompt_sets.files(suite or [], training=training)
-    for file in files:
-        with download_bar(file.suite) as advance:
-            prompt_sets.fetch(file, advance)
-    print_result([prompt_sets.verify(file).row() for file in files], as_json)
 
 
 @app.command()

@@ -299,16 +299,20 @@ def stored_pictures(place: Path) -> Path:
     if (place / SAMPLES).is_file() and place.resolve().parent.name == PICTURES:
         return place.resolve()
     folder = find(place)
-    manifest = read_manifest(folder)
-    if manifest.pictures is None:
+    if read_manifest(folder).pictures is None:
         raise Refused(
-            f"{folder} is a run of star-bench 0.1.0, which kept pictures with one suite's scores: it can be reported and "
+            f"{folder} is a run of star-bench 0.1.0, which kept pictures with one suite's scores; it can be reported and "
             "compared, and not judged by another suite",
             "draw the pictures again with this version",
         )
-    pictures = pictures_of(folder, manifest.pictures)
+    return drawn_of(folder)
+
+
+def drawn_of(run_dir: Path) -> Path:
+    """`pictures_folder`, of a run that is to be judged again. Raises UsageError where no pictures are there."""
+    pictures = pictures_folder(run_dir)
     if not (pictures / SAMPLES).is_file():
-        raise UsageError(f"the pictures of {folder} are not at {pictures}", "copy them there too, or draw them again")
+        raise UsageError(f"the pictures of {run_dir} are not at {pictures}", "copy them there too, or draw them again")
     return pictures
 
 

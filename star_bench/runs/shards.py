@@ -226,7 +226,7 @@ def _merge_rows(merged: Store, shards: Sequence[Store], owners: list[tuple[Key, 
     sessions = [
         ({"environment": one.manifest["environment"], **session, "shard": one.folder.name}, number)
         for number, one in enumerate(shards)
-        for session in one.manifest["sessions"]
+        for session in one.manifest.get("sessions", [])  # a shard of no batch drew nothing
     ]
     sessions.sort(key=lambda pair: str(pair[0]["started"]))
     kept = merged.manifest.get("sessions", []) if merged.rows and not _is_merged(merged) else []
@@ -236,7 +236,8 @@ def _merge_rows(merged: Store, shards: Sequence[Store], owners: list[tuple[Key, 
     own = {key for key, _ in owners}
     others = [row for key, row in merged.rows.items() if key not in own] if kept else []
     rows = [_moved(shards[number].rows[key], places[number]) for key, number in owners]
-    merged.write(MANIFEST, {**shards[0].manifest, "sessions": [*kept, *(session for session, _ in sessions)]})
+    first = next(one.manifest for one in shards if one.manifest)
+    merged.write(MANIFEST, {**first, "sessions": [*kept, *(session for session, _ in sessions)]})
     merged.write_rows(name, [*rows, *others])
 
 

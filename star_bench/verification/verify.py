@@ -18,7 +18,7 @@ from star_bench.errors import Refused, UsageError
 from star_bench.files.digests import digest_of, sha256_of
 from star_bench.files.json import read_json
 from star_bench.runs.bundle import check_picture_path, newest, unpack
-from star_bench.runs.finished import RunFiles, pictures_folder, read_run
+from star_bench.runs.finished import RunFiles, drawn_of, read_run
 from star_bench.runs.manifest import read_manifest
 from star_bench.runs.pictures import SAMPLES
 from star_bench.runs.plan import Plan
@@ -183,7 +183,7 @@ def _opened(path: Path, work: Path, bar: Progress) -> Iterator[tuple[Path, Path]
     is_run = path.is_dir() or path.name == "results.json"
     if is_run:
         run = find(path)
-        key = digest_of([read_manifest(run).digest, sha256_of(pictures_folder(run) / SAMPLES)])
+        key = digest_of([read_manifest(run).digest, sha256_of(drawn_of(run) / SAMPLES)])
     elif path.is_file():
         key = sha256_of(path)
     else:

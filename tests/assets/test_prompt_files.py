@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from star_bench.assets import prompt_files
-from star_bench.catalogue import suites
 from star_bench.catalogue.suites import SuiteCard
 from star_bench.errors import MissingWeights, Refused, UsageError
 
@@ -70,7 +69,7 @@ def test_missing_file_is_told_in_one_sentence(remote):
         "dataset/pets_sfw/test.txt",
         "someone/pets",
         DIGEST,
-        f"star-bench prompts fetch {remote.folder}",
+        f"star-bench fetch --prompts {remote.folder}",
         "--prompts-dir",
         "STAR_BENCH_PROMPTS_DIR",
         "pets-sfw-test.txt",
@@ -163,9 +162,3 @@ def test_a_training_set_is_found_and_checked_like_the_prompts(remote, tmp_path):
 def test_a_training_digest_of_no_known_kind(tmp_path):
     with pytest.raises(ValueError, match="git-blob:"):
         card(tmp_path, generator="x", training={"path": "train.txt", "digest": DIGEST})
-
-
-def test_what_others_trained_on_and_repeats_are_not_in_the_runs_digest():
-    drawbench = suites.load("drawbench")
-    assert drawbench.prompts.repeats == 5 and drawbench.prompts.training
-    assert not {"repeats", "training"} & set(drawbench.content["prompts"])

@@ -152,7 +152,7 @@ def test_offline_is_told_at_once_with_all_that_one_needs(pets: Path, site: Site)
         prompt_sets.fetch(file, nothing, site="http://star-bench.invalid")
     assert asked == []
     sentence = str(caught.value)
-    for part in ("someone/pets at v1", f"star-bench prompts fetch {pets}", "pets-test.txt", "STAR_BENCH_PROMPTS_DIR"):
+    for part in ("someone/pets at v1", f"star-bench fetch --prompts {pets}", "pets-test.txt", "STAR_BENCH_PROMPTS_DIR"):
         assert part in sentence
     assert "\n" not in sentence
 

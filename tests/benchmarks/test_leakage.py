@@ -122,7 +122,7 @@ def test_what_can_not_be_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ]:
         with pytest.raises(UsageError, match=says):
             leakage.report(names, training)
-    with pytest.raises(MissingWeights, match=r"run 'star-bench prompts fetch ocr --training'"):
+    with pytest.raises(MissingWeights, match=r"run 'star-bench fetch --prompts ocr --training'"):
         leakage.report(["ocr"])
 
 
@@ -143,4 +143,4 @@ def test_as_a_command(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert missing.returncode == MissingWeights.exit_code and "prompts fetch ocr --training" in missing.stderr
+    assert missing.returncode == MissingWeights.exit_code and "fetch --prompts ocr --training" in missing.stderr

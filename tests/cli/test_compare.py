@@ -65,4 +65,4 @@ def test_slips_have_codes(folder: Path) -> None:
     nowhere = cli(folder, "compare", "runs2/miniature", "nowhere")
     twice = cli(folder, "compare", "runs2/miniature", "runs2/miniature/preference-miniature")
     assert [each.returncode for each in (alone, nowhere, twice)] == [2, 2, 2]
-    assert "nowhere is neither a run's directory" in nowhere.stderr and "named twice" in twice.stderr
+    assert "there is no run 'nowhere'" in nowhere.stderr and "named twice" in twice.stderr

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stores import copy_of
 
 from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.cli.main import main
 from star_bench.cli.progress import RichProgress
+from star_bench.runs.finished import pictures_folder
 from star_bench.runs.run import Options, prepare
 from star_bench.runs.run import run as run_suite
 
@@ -70,13 +72,13 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(recorded: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
-    return Path(shutil.copytree(recorded, tmp_path / "run"))
+    return copy_of(recorded, tmp_path)
 
 
 def test_a_bundle_travels_and_is_verified(cli: Cli, run: Path, tmp_path: Path) -> None:
     done = cli("export", run, "--as", "bundle", "--out", "x.zip")
     assert done.returncode == 0 and done.stdout == "" and "x.zip" in done.stderr, done.stderr
-    shutil.rmtree(run)
+    shutil.rmtree(run.parents[1])
     done = cli("verify", "x.zip", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -98,7 +100,7 @@ def test_a_changed_score_differs_with_exit_code_1(cli: Cli, run: Path) -> None:
 
 
 def test_a_changed_picture_is_refused_with_exit_code_4(cli: Cli, run: Path) -> None:
-    picture = next(run.glob("images/*/*.png"))
+    picture = next(pictures_folder(run).glob("images/*/*.png"))
     picture.write_bytes(picture.read_bytes() + b" ")
     done = cli("verify", run, "--no-scoring")
     assert done.returncode == 4 and picture.name in done.stderr and done.stdout == ""
@@ -107,7 +109,7 @@ def test_a_changed_picture_is_refused_with_exit_code_4(cli: Cli, run: Path) -> N
 
 
 def test_a_run_without_a_picture_is_packed_and_verified_as_incomplete(cli: Cli, run: Path, tmp_path: Path) -> None:
-    next(run.glob("images/*/*.png")).unlink()
+    next(pictures_folder(run).glob("images/*/*.png")).unlink()
     done = cli("export", run, "--as", "bundle", "--out", "x.zip")
     assert done.returncode == 3 and "1 stored pictures are gone" in done.stderr
     assert (tmp_path / "x.zip").is_file(), "what is there was kept"

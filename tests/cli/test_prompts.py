@@ -53,7 +53,7 @@ def test_verify_tells_the_states_apart(cli: Cli, tmp_path: Path) -> None:
 
     absent = cli("prompts", "verify", "ocr-miniature", "drawbench")
     assert absent.returncode == Incomplete.exit_code
-    assert "absent" in absent.stdout and "star-bench prompts fetch drawbench'" in absent.stderr
+    assert "absent" in absent.stdout and "star-bench fetch --prompts drawbench'" in absent.stderr
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "drawbench-test.txt").write_text("a cat\n")
@@ -63,10 +63,10 @@ def test_verify_tells_the_states_apart(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_fetch_without_a_network_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
-    done = cli("prompts", "fetch", "ocr", "--training")
+    done = cli("fetch", "--prompts", "ocr", "--training")
     assert done.returncode == MissingWeights.exit_code and done.stdout == ""
     (sentence,) = done.stderr.split("\n")[-2:-1]
-    assert "yifan123/flow_grpo at main" in sentence and "star-bench prompts fetch ocr" in sentence
+    assert "yifan123/flow_grpo at main" in sentence and "star-bench fetch --prompts ocr" in sentence
     assert "Traceback" not in done.stderr and not (tmp_path / "cache").exists()
 
 

@@ -137,7 +137,7 @@ def test_a_model_that_cannot_be_loaded_is_refused_before_anything_is_judged(
         (("--model", "miniature", "--suite", "genval"), UsageError.exit_code, "did you mean 'geneval'"),
         (("--suite", "ocr-miniature"), UsageError.exit_code, "either a model or a folder"),
         (("--model", "star-geneval", "--suite", "ocr-miniature"), Refused.exit_code, "not released"),
-        (("--model", "sd3.5-medium", "--suite", "geneval"), Refused.exit_code, "give `--model PATH`"),
+        (("--model", "sd3.5-medium", "--suite", "geneval"), Refused.exit_code, "3 things are not on this machine"),
         (("--model", "miniature", "--suite", "geneval"), Refused.exit_code, "not on this machine"),
         (("--model", "miniature", "--suite", "ocr-miniature", "--device", "cud"), UsageError.exit_code, "device"),
         (("--images", "nowhere", "--suite", "ocr-miniature"), UsageError.exit_code, "not a folder"),

@@ -130,7 +130,7 @@ def test_a_suite_without_training_prompts_says_so() -> None:
 def test_training_files_are_found_and_checked_as_prompts_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STAR_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("STAR_BENCH_PROMPTS_DIR", raising=False)
-    with pytest.raises(MissingWeights, match="prompts fetch geneval --training"):
+    with pytest.raises(MissingWeights, match="fetch --prompts geneval --training"):
         GenEval(suites.load("geneval")).training_prompts()
     digest = "sha256:" + hashlib.sha256(b"another").hexdigest()
     with pytest.raises(Refused, match="the card asks for"):

@@ -14,26 +14,39 @@ import numpy as np
 import pytest
 
 from star_bench.errors import Refused, UsageError
+from star_bench.files.digests import digest_of
 from star_bench.files.pictures import encode_png
 from star_bench.runs.bundle import FILES, SUMS, pack, unpack
-from star_bench.runs.store import open_run
+from star_bench.runs.pictures import open_pictures
 
 PICTURES = ["images/00000/0.png", "images/00000/1.png", "images/00001/0.png"]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A directory with a run's files, three pictures, one image that never was, and what is no part of a bundle."""
+    """A directory with a run's files, as 0.1.0 kept them: three pictures, one image that never was, and what is no part of a
+    bundle. tests/cli/test_export.py has one whose pictures lie apart."""
     folder = tmp_path / "run"
-    with open_run(folder) as store:
+    with open_pictures(folder) as store:
         rng = np.random.default_rng(0)
         for name in PICTURES:
             _, prompt_id, file = name.split("/")
             content = encode_png(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8))
-            store.add_samples([store.save_image((prompt_id, int(file[0])), content)])
-        store.add_samples([{"prompt_id": "00001", "k": 1, "path": None, "sha256": None, "status": "missing"}])
+            store.add([store.save_image((prompt_id, int(file[0])), content)])
+        store.add([{"prompt_id": "00001", "k": 1, "path": None, "sha256": None, "status": "missing"}])
         for name in set(FILES) - {"samples.jsonl"}:
             store.write(name, {"name": name})
+        asked = [[prompt_id, "a cat", {}] for prompt_id in ("00000", "00001", "00002")]
+        planned = {
+            "model": "m",
+            "suite": {},
+            "metric": "",
+            "judges": {},
+            "protocol": None,
+            "samples": 2,
+            "prompts": asked,
+        }
+        store.write("manifest.json", {"schema": 1, "digest": digest_of(planned), **planned})
         store.write("results.jsonl", [])
     (folder / "images" / "00000" / ".2.png.partial").write_bytes(b"half")
     return folder
@@ -80,6 +93,15 @@ def test_a_bundle_holds_the_run_and_nothing_else(run: Path, bundle: Path, tmp_pa
     there = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert there == {*FILES, *PICTURES}
     assert all((tmp_path / "out" / name).read_bytes() == (run / name).read_bytes() for name in there)
+
+
+def test_only_the_pictures_that_were_judged_are_in_it(run: Path, tmp_path: Path) -> None:
+    """A set of pictures may have more of each prompt, drawn for another suite."""
+    with open_pictures(run) as store:
+        store.add([store.save_image(("00000", 2), encode_png(np.zeros((8, 8, 3), np.uint8)))])
+    pack(run, tmp_path / "bundle.zip")
+    assert sorted(contents(tmp_path / "bundle.zip")) == sorted([*FILES, SUMS, *PICTURES])
+    assert b'"k": 2' not in contents(tmp_path / "bundle.zip")["samples.jsonl"]
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, bundle: Path, tmp_path: Path) -> None:

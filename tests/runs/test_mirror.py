@@ -206,8 +206,10 @@ def test_a_run_on_a_second_machine_makes_nothing_again(
     assert first.returncode == 0, first.stderr
     second = cli(*words, "--runs", "second", "--mirror", store)
     assert second.returncode == 0, second.stderr
-    (manifest,) = tmp_path.glob("second/*/*/*/manifest.json")
-    assert [session["images_made"] for session in json.loads(manifest.read_text())["sessions"]] == [6, 0]
+    (manifest,) = tmp_path.glob("second/*/pictures/*/manifest.json")
+    assert [session["images_made"] for session in json.loads(manifest.read_text())["sessions"]] == [6]
+    (manifest,) = tmp_path.glob("second/*/ocr-miniature/*/manifest.json")
+    assert len(json.loads(manifest.read_text())["sessions"]) == 2
     assert len(list(tmp_path.glob("store/reports/*/index.html"))) == 1
     third = cli("pull", store, "--runs", "third", "--no-pictures")
     assert third.returncode == 0, third.stderr

@@ -11,6 +11,7 @@ import yaml
 
 from star_bench.analysis.caveats import notices as shown
 from star_bench.catalogue import suites
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.evaluators.base import Cut
 from star_bench.files.json import read_json
 from star_bench.reporting.tables import parse_results
@@ -72,7 +73,7 @@ def test_prompts_that_the_judge_cuts_are_told_everywhere(long_prompts: Options) 
 
 def test_prompts_that_the_model_cuts_are_told_everywhere(long_prompts: Options) -> None:
     """The miniature's two CLIP read 14 tokens, its T5 16."""
-    options = replace(long_prompts, images=None, model="miniature", steps=1, size=64)
+    options = replace(long_prompts, images=None, model="miniature", settings=GenerationSettings(steps=1))
     bar = Kept()
     (results,) = run(prepare(options), options, bar)
     found = [notice for notice in results["notices"] if notice["kind"] == "model_cut"]

@@ -111,7 +111,7 @@ def test_an_unfinished_shard_counts_as_missing(shards: Path) -> None:
 
 
 def test_a_damaged_picture_is_refused_and_its_shard_mends_it(three: Path, whole: Path) -> None:
-    picture = next((pictures_folder(three) / "shards" / "2-of-3").glob("images/*/*.png"))
+    picture = next(three.parents[1].glob("pictures/*/shards/2-of-3/images/*/*.png"))
     picture.write_bytes(picture.read_bytes()[:-9])
     with pytest.raises(Incomplete, match="is damaged or gone"):
         merge(three, Silent())
@@ -141,7 +141,8 @@ def test_what_is_no_shard(text: str) -> None:
 def test_shards_at_an_address_are_merged_on_another_machine(three: Path, whole: Path, tmp_path: Path) -> None:
     """Each machine pushes its own shard; another one pulls them all."""
     mirror = Mirror(f"file://{tmp_path}/store")
-    names = {"/".join(("runs", *each.parts[-3:])): each for each in (three, pictures_folder(three))}
+    (pictures,) = three.parents[1].glob("pictures/*")
+    names = {"/".join(("runs", *each.parts[-3:])): each for each in (three, pictures)}
     for name, folder in names.items():
         for shard in sorted((folder / "shards").iterdir()):
             mirror.push(f"{name}/shards/{shard.name}", shard, Silent())

@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import yaml
+from stores import copy_of, file_of
 
 from star_bench.catalogue.shipped import SUITES_FOLDER
 from star_bench.catalogue.suites import load
@@ -53,12 +54,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(recorded: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
-    return Path(shutil.copytree(recorded, tmp_path / "run"))
+    return copy_of(recorded, tmp_path)
 
 
 def checked(path: Path, *, scoring: bool = True, suite: Path | None = None) -> Verification:
     said = None if suite is None else str(suite)
-    work = path.parent / "work"
+    work = next(each for each in path.parents if each.name.startswith(("test_", "recorded"))) / "work"
     begin = (lambda: "cpu") if scoring else None
     return verify(path, work=work, suite=said, begin=begin, batch_size=4, bar=Silent())
 
@@ -82,18 +83,18 @@ def change_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def replace_picture(run: Path, content: bytes, *, consistently: bool) -> str:
     """Puts another picture in the place of the first; consistently: every digest says so."""
-    row = rows(run / "samples.jsonl")[0]
-    (run / row["path"]).write_bytes(content)
+    row = rows(file_of(run, "samples.jsonl"))[0]
+    file_of(run, row["path"]).write_bytes(content)
     if consistently:
         sha256 = hashlib.sha256(content).hexdigest()
         for name in ("samples.jsonl", "scores.jsonl"):
-            change_rows(run / name, lambda found: found.update(sha256=sha256))
+            change_rows(file_of(run, name), lambda found: found.update(sha256=sha256))
     return str(row["path"])
 
 
 def inverted(run: Path) -> bytes:
     """The first picture in the opposite colours, which are not those that its prompt names."""
-    path = run / rows(run / "samples.jsonl")[0]["path"]
+    path = file_of(run, rows(file_of(run, "samples.jsonl"))[0]["path"])
     out = path.with_name("other.png")
     PIL.Image.fromarray(255 - np.asarray(PIL.Image.open(path))).save(out)
     content = out.read_bytes()
@@ -115,9 +116,10 @@ def test_a_bundle_is_equal_to_what_is_judged_here(run: Path, tmp_path: Path) -> 
 
 
 def test_a_runs_directory_is_checked_and_left_as_it_is(run: Path) -> None:
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    model = run.parents[1]
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
     assert checked(run).verdict is Verdict.EQUAL
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
 
 
 def test_without_scoring_it_says_so(run: Path) -> None:
@@ -134,8 +136,8 @@ def test_a_changed_pixel_is_refused(run: Path) -> None:
 def test_a_swapped_picture_is_refused_and_if_every_digest_was_forged_its_score_differs(run: Path) -> None:
     other = inverted(run)
     path = replace_picture(run, other, consistently=True)
-    pack(run, run.parent / "forged.zip")  # whose inventory is in order
-    found = checked(run.parent / "forged.zip")
+    pack(run, run.parents[2] / "forged.zip")  # whose inventory is in order
+    found = checked(run.parents[2] / "forged.zip")
     assert found.verdict is Verdict.DIFFERS
     assert found.rescored is not None and found.rescored.changed == 1
     (change,) = {(c.picture, c.measure) for c in found.rescored.changes if c.measure == "score"}
@@ -221,21 +223,21 @@ def test_changed_facts_are_refused(run: Path, name: str, change: Callable[[Any],
         ("prompts.jsonl", lambda row: row.update(tag="easy"), "is not the suite's"),
         ("samples.jsonl", lambda row: row.update(path="images/../../x.png"), "not below images/"),
         ("samples.jsonl", lambda row: row.update(path="/etc/hostname"), "not below images/"),
-        ("samples.jsonl", lambda row: row.update(k=7), "was not planned"),
+        ("samples.jsonl", lambda row: row.update(k=7), "was planned and has no row"),
         ("samples.jsonl", lambda row: row.update(path=None), "has a score and no picture"),
         ("scores.jsonl", lambda row: row.update(sha256="0" * 64), "is of another picture"),
         ("scores.jsonl", lambda row: row.update(detail={}), "evaluator can't read"),
     ],
 )
 def test_changed_rows_are_refused(run: Path, name: str, change: Callable[[Any], None], said: str) -> None:
-    change_rows(run / name, change)
+    change_rows(file_of(run, name), change)
     with pytest.raises(Refused, match=said):
         checked(run, scoring=False)
 
 
 def test_a_picture_that_is_gone_leaves_the_rest_to_check(run: Path, tmp_path: Path) -> None:
-    path = rows(run / "samples.jsonl")[0]["path"]
-    (run / path).unlink()
+    path = rows(file_of(run, "samples.jsonl"))[0]["path"]
+    file_of(run, path).unlink()
     pack(run, tmp_path / "bundle.zip")
     found = checked(tmp_path / "bundle.zip")
     assert found.verdict is Verdict.INCOMPLETE and found.absent == (path,)
@@ -335,8 +337,11 @@ def test_a_suite_of_ones_own_is_named_by_whoever_verifies(recorded: Path, tmp_pa
     with pytest.raises(Refused, match=r"suite 'mine' is not here.*give --suite the path"):
         checked(run)
     assert checked(run, suite=mine).verdict is Verdict.EQUAL
-    other = own_suite(tmp_path / "other", name="mine", protocol={"samples": 3})
-    with pytest.raises(Refused, match=r"protocol\.samples of suite 'mine' is 2 in the run and 3 here"):
+    judges = yaml.safe_load((mine / "card.yaml").read_text())["judges"] | {"metric": "Another"}
+    other = own_suite(tmp_path / "other", name="mine", judges=judges)
+    with pytest.raises(
+        Refused, match=r"judges\.metric of suite 'mine' is 'Miniature preference' in the run and 'Another'"
+    ):
         checked(run, suite=other)
 
 
