@@ -42,7 +42,7 @@ def test_a_shuffled_detector_is_refused_by_its_canaries(tmp_path: Path) -> None:
         folder = tmp_path / str(seed)
         card = _shuffled_detector(folder, seed)
         try:
-            run_here(folder / "runs", suite=str(card))
+            run_here(folder / "runs", suites=(str(card),))
             said = "nothing"
         except Refused as error:
             said = str(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from figures import FULL, Row, publish
 from processes import SMALL, call, environment
-from stored import PLANNED, differences, one_run
+from stored import PLANNED, differences, one_run, pictures_in
 
 from star_bench.files.atomic import DiskError
 
@@ -24,15 +24,17 @@ def _report(folder: Path) -> Path:
     return page.parent
 
 
-def _unfinished(undisturbed: Path, folder: Path) -> Path:
-    """A copy of the undisturbed run as it was before anything was generated, in a folder of its own."""
+def _unfinished(undisturbed: Path, folder: Path) -> tuple[Path, Path]:
+    """A copy of the undisturbed run as it was before anything was generated, in a folder of its own; and where its pictures
+    were."""
     shutil.copytree(undisturbed, folder)
-    run = one_run(folder)
-    for path in run.iterdir():
-        if path.name not in ("manifest.json", "lock"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run, drawn = one_run(folder), pictures_in(folder)
+    for place in (run, drawn):
+        for path in place.iterdir():
+            if path.name not in ("manifest.json", "lock") or (place == drawn and path.name == "manifest.json"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.rmtree(folder / "reports")
-    return run
+    return run, drawn
 
 
 def _full(path: Path) -> None:
@@ -72,18 +74,21 @@ def test_a_full_disk_at_each_write(undisturbed: tuple[Path, float], tmp_path: Pa
     held, failures = 0, []
     for number, name in enumerate(wanted):
         folder = tmp_path / str(number)
-        run, wrong = _unfinished(untouched, folder), []
+        (run, drawn), wrong = _unfinished(untouched, folder), []
+        place = drawn if name == "samples.jsonl" or name.startswith("images/") else run
         if name in APPENDED:
-            row = (one_run(untouched) / name).read_text().splitlines()[0]
+            row = (
+                ((pictures_in(untouched) if place == drawn else one_run(untouched)) / name).read_text().splitlines()[0]
+            )
             if name == "samples.jsonl":  # its picture has to be there, or it is made again
-                shutil.copytree(one_run(untouched) / "images", run / "images")
+                shutil.copytree(pictures_in(untouched) / "images", drawn / "images")
             else:
                 row = row.replace('"status": "ok"', '"status": "error"').replace('"k": 0', '"k": 1')
-            _grown(run / name, row)
-            path = run / name
+            _grown(place / name, row)
+            path = place / name
             done = _limited(folder, path.stat().st_size + len(row))
         else:
-            path = run / name
+            path = place / name
             if name.startswith("reports/"):
                 path = folder / "reports" / _report(untouched).name / name.removeprefix("reports/")
             _full(path)

@@ -20,6 +20,7 @@ import PIL.Image
 from figures import Row, publish
 from processes import call, environment
 from stored import one_run
+from stores import copy_of, file_of
 
 from star_bench.catalogue.cards import load_yaml
 from star_bench.catalogue.checkpoints import entries
@@ -179,11 +180,11 @@ def test_rows_that_lead_out_of_a_run_are_refused(tmp_path: Path, undisturbed: tu
 
     failures, tried = [], 0
     for number, (name, news) in enumerate(ROWS.items()):
-        run = tmp_path / str(number) / "run"
-        shutil.copytree(one_run(undisturbed[0]), run)
-        lines = (run / "samples.jsonl").read_text().splitlines()
+        run = copy_of(one_run(undisturbed[0]), tmp_path / str(number))
+        samples = file_of(run, "samples.jsonl")
+        lines = samples.read_text().splitlines()
         changed = json.loads(lines[0]) | news
-        (run / "samples.jsonl").write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
+        samples.write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
         out = tmp_path / str(number) / "out.zip"
         readers = {"read_run": lambda run=run: read_run(run), "pack": lambda run=run, out=out: pack(run, out)}
         for reader, read in readers.items():

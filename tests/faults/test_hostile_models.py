@@ -17,6 +17,7 @@ from figures import Row, count, publish
 from processes import SMALL, call
 from safetensors.torch import load_file, save_file
 from stored import one_run
+from stores import copy_of, file_of
 
 from star_bench.assets.model_files import locate
 from star_bench.catalogue.checkpoints import resolve
@@ -257,9 +258,8 @@ def test_poisoned_pickles_never_run(tmp_path: Path, undisturbed: tuple[Path, flo
     done = one_run(undisturbed[0])
     names = ("results.json", "samples.jsonl", "manifest.json", "scores.jsonl", "values.jsonl")
     for name in names[: count(quick=1, full=len(names))]:
-        run = tmp_path / "runs" / name / "suite" / "digest"
-        shutil.copytree(done, run)
-        (run / name).write_bytes(poisoned + b"\n")
+        run = copy_of(done, tmp_path / "runs" / name)
+        file_of(run, name).write_bytes(poisoned + b"\n")
         attempts.append((name, ("verify", str(run)), {}, (2, 3, 4)))
     for name, words, more, codes in attempts:
         got = call(tmp_path, *words, **more)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from figures import Row, count, publish
 from processes import SMALL, start
-from stored import BATCH, PLANNED, differences, one_run, rows, run_to_the_end
+from stored import BATCH, PLANNED, differences, pictures_in, rows, run_to_the_end
 
 SEED = 7
 IN_A_CHAIN = 5
@@ -33,9 +33,9 @@ class Windows:
 
     @classmethod
     def of(cls, folder: Path, whole: float) -> Windows:
-        run = one_run(folder)
-        first = min(path.stat().st_mtime for path in run.glob("images/*/*.png"))
-        made = (run / "samples.jsonl").stat().st_mtime
+        drawn = pictures_in(folder)
+        first = min(path.stat().st_mtime for path in drawn.glob("images/*/*.png"))
+        made = (drawn / "samples.jsonl").stat().st_mtime
         return cls(whole, made - first, _page(folder)[0].stat().st_mtime - made)
 
 
@@ -71,12 +71,11 @@ def kill_once(folder: Path, rng: random.Random, kind: int, windows: Windows) -> 
 
 def _phase(folder: Path) -> str:
     """What was being done, judged by the files that are there."""
-    (run,) = folder.glob("runs/*/*/*") if (folder / "runs").exists() else (folder,)
-    if not rows(run / "samples.jsonl"):
+    if not _samples(folder):
         return "before the first batch was stored"
-    if len(rows(run / "samples.jsonl")) < PLANNED:
+    if _samples(folder) < PLANNED:
         return "while generating"
-    if len(rows(run / "scores.jsonl")) < PLANNED:
+    if sum(len(rows(path)) for path in folder.glob("runs/*/*/*/scores.jsonl")) < PLANNED:
         return "while scoring"
     return "while results and report were written"
 

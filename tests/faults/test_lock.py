@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from figures import Row, count, publish
 from processes import SMALL, call_and_imports, start
+from stored import one_run
 
 from star_bench.errors import Locked
 
@@ -19,10 +20,10 @@ def test_a_second_process_is_refused_and_a_dead_holder_is_not_waited_for(tmp_pat
     tried, held = count(quick=3, full=20), 0
     failures: list[str] = []
     with start(tmp_path, "run", *SMALL) as holder:
-        while not list(tmp_path.glob("runs/*/*/*/manifest.json")):
+        while not list(tmp_path.glob("runs/*/ocr-miniature/*/manifest.json")):
             assert holder.poll() is None
             time.sleep(0.01)
-        (run,) = tmp_path.glob("runs/*/*/*")
+        run = one_run(tmp_path)
         # All attempts are of one holder, which is stopped so that it is certain to live as long as they take.
         holder.send_signal(signal.SIGSTOP)
         for _ in range(tried):

@@ -9,7 +9,7 @@ from typing import Any
 
 from figures import Row, count, publish
 from processes import SMALL, call, start
-from stored import differences, one_run
+from stored import differences, one_run, pictures_in
 
 SECRET = "hf_" + "Aq9" * 8
 
@@ -32,8 +32,10 @@ def test_it_tells_of_a_kill_and_of_going_on(tmp_path: Path) -> None:
     assert first["process"] == killed.pid != second["process"] and first["version"] == second["version"]
     results = next(line for line in lines if line["event"] == "results")
     assert results["complete"] and results["counts"]["ok"] == 8
-    stages = [line["title"] for line in lines if line["event"] == "stage"]
-    assert stages[-2:] == ["generating", "scoring"]
+    assert [line["title"] for line in lines if line["event"] == "stage"] == ["scoring"]
+    drawn = [json.loads(line) for line in (pictures_in(tmp_path) / "log.jsonl").read_text().splitlines()]
+    assert [line["title"] for line in drawn if line["event"] == "stage"] == ["generating", "generating"]
+    assert [line["event"] for line in drawn].count("started") == 2 and drawn[-1]["event"] == "finished"
     assert all(line["time"].endswith("+00:00") and line["level"] in ("info", "warning", "error") for line in lines)
 
 
@@ -43,8 +45,9 @@ def test_secrets_and_the_home_folder_are_not_in_it(tmp_path: Path) -> None:
     runs = home / "runs"
     done = call(tmp_path, "run", *SMALL, "--runs", str(runs), HF_TOKEN=SECRET, HOME=str(home), SECRET_WORD="generating")
     assert done.returncode == 0, done.stderr
-    (log,) = runs.glob("*/*/*/log.jsonl")
-    text = log.read_text()
+    logs = list(runs.glob("*/*/*/log.jsonl"))
+    text = "".join(log.read_text() for log in logs)
+    assert len(logs) == 2
     assert SECRET not in text and str(home) not in text and "~/runs" in text
     assert "generating" not in text, "the value of a variable whose name says that it is a secret"
 
@@ -56,7 +59,7 @@ def test_a_log_that_cant_be_written_stops_nothing(undisturbed: tuple[Path, float
         folder = tmp_path / kind
         folder.mkdir()
         with start(folder, "run", *SMALL) as begun:  # the folder's name is known once it is there
-            while not list(folder.glob("runs/*/*/*/log.jsonl")):
+            while not list(folder.glob("runs/*/pictures/*/log.jsonl")):
                 assert begun.poll() is None
                 time.sleep(0.01)
             begun.kill()
@@ -83,5 +86,5 @@ def test_a_log_that_cant_be_written_stops_nothing(undisturbed: tuple[Path, float
 
 
 def one_run_log(folder: Path) -> Path:
-    (log,) = folder.glob("runs/*/*/*/log.jsonl")
+    (log,) = folder.glob("runs/*/ocr-miniature/*/log.jsonl")
     return log

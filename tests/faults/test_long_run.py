@@ -15,7 +15,7 @@ import psutil
 import pytest
 from figures import Row, publish
 from processes import environment
-from stored import one_run, rows
+from stored import one_run, pictures_in, rows
 
 CAP = 3 * 2**30
 """Bytes of data that the kernel lets the process have: Linux counts its heap and private writable mappings."""
@@ -46,8 +46,8 @@ def watch(process: subprocess.Popen[bytes], folder: Path) -> list[Moment]:
     inside, moments = psutil.Process(process.pid), []
     while process.poll() is None:
         with contextlib.suppress(psutil.Error, ValueError):
-            run = one_run(folder)
-            made, scored = (len(rows(run / name)) for name in ("samples.jsonl", "scores.jsonl"))
+            made = len(rows(pictures_in(folder) / "samples.jsonl"))
+            scored = len(rows(one_run(folder) / "scores.jsonl"))
             held = inside.memory_info().rss, inside.num_fds(), inside.num_threads()
             moments.append(Moment(made, scored, *held))
         time.sleep(0.25)
@@ -74,7 +74,7 @@ def test_2212_pictures_take_no_more_memory_than_the_first_ones(tmp_path: Path) -
         )
         moments = watch(process, tmp_path)
     assert process.returncode == 0, (tmp_path / "said").read_text()[-2000:]
-    planned = len(rows(one_run(tmp_path) / "samples.jsonl"))
+    planned = len(rows(pictures_in(tmp_path) / "samples.jsonl"))
     assert planned >= 2212 and len(rows(one_run(tmp_path) / "scores.jsonl")) == planned
     failures = []
     told = []

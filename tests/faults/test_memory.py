@@ -15,6 +15,7 @@ from figures import FULL, Row, publish
 from processes import environment
 
 from star_bench.files.pictures import decode_image
+from star_bench.runs.finished import pictures_folder
 
 REAL = """
 import json, sys
@@ -31,9 +32,10 @@ def _compare(first: Path, second: Path) -> tuple[int, int, list[str]]:
     wrong = []
     if (first / "results.json").read_bytes() != (second / "results.json").read_bytes():
         wrong.append("results.json has other bytes")
-    same, names = 0, [path.relative_to(first) for path in sorted(first.glob("images/*/*.png"))]
+    drawn = [pictures_folder(run) for run in (first, second)]
+    same, names = 0, [path.relative_to(drawn[0]) for path in sorted(drawn[0].glob("images/*/*.png"))]
     for name in names:
-        one, other = ((run / name).read_bytes() for run in (first, second))
+        one, other = ((folder / name).read_bytes() for folder in drawn)
         same += one == other
         difference = np.abs(decode_image(one).astype(int) - decode_image(other)).max()
         if difference > 1:

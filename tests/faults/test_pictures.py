@@ -18,7 +18,7 @@ from engines import run_here
 from figures import FULL, Row, count, publish
 from processes import SMALL, call
 from safetensors.torch import load_file, save_file
-from stored import differences, one_run, run_to_the_end, unnamed
+from stored import differences, one_run, pictures_in, run_to_the_end, unnamed
 
 from star_bench.assets import model_files
 from star_bench.catalogue import checkpoints
@@ -85,7 +85,7 @@ def _judged(folder: Path, pictures: int, name: str) -> tuple[int, str, dict[str,
     words = ("--images", name, "--suite", "ocr-miniature", "--limit", str(limit), "--samples", str(each))
     done = call(folder, "run", *words, "--json")
     assert done.stdout, done.stderr
-    return done.returncode, done.stderr, json.loads(done.stdout), next(folder.glob(f"runs/{name}/*/*"))
+    return done.returncode, done.stderr, json.loads(done.stdout), next(folder.glob(f"runs/{name}/ocr-miniature/*"))
 
 
 @pytest.mark.timeout(1200)
@@ -99,7 +99,7 @@ def test_damaged_pictures_of_a_run_are_made_again(undisturbed: tuple[Path, float
     folder = tmp_path / "damaged"
     shutil.copytree(base, folder)
     run = one_run(folder)
-    chosen = rng.sample(sorted(run.glob("images/*/*.png")), len(DAMAGE) * each)
+    chosen = rng.sample(sorted(pictures_in(folder).glob("images/*/*.png")), len(DAMAGE) * each)
     for kind, path in zip([kind for kind in DAMAGE for _ in range(each)], chosen, strict=True):
         path.write_bytes(DAMAGE[kind](path.read_bytes(), rng))
     (run / "scores.jsonl").unlink()  # as if it had been stopped between generating and scoring
@@ -107,8 +107,9 @@ def test_damaged_pictures_of_a_run_are_made_again(undisturbed: tuple[Path, float
     told = re.search(r"(\d+) stored pictures are damaged or gone and are made again", done.stderr)
     found = int(told[1]) if told else 0
     wrong = [] if done.returncode == 0 else [done.stderr]
-    lines = unnamed(run / "samples.jsonl").splitlines()  # the last of a picture's rows counts
-    (run / "samples.jsonl").write_text("\n".join(sorted(set(lines))) + "\n")
+    samples = pictures_in(folder) / "samples.jsonl"
+    lines = unnamed(samples).splitlines()  # the last of a picture's rows counts
+    samples.write_text("\n".join(sorted(set(lines))) + "\n")
     wrong += differences(base, folder)
     publish(
         Row(
@@ -230,7 +231,7 @@ def test_no_true_picture_is_called_noise(undisturbed: tuple[Path, float]) -> Non
         "one dot": np.stack([(x == 5) & (y == 9)] * 3, axis=-1) * 255,
     }
     pictures = {name: np.clip(pixels, 0, 255).astype(np.uint8) for name, pixels in drawn.items()}
-    shipped = [*SUITES_FOLDER.rglob("*.png"), *one_run(undisturbed[0]).glob("images/*/*.png")]
+    shipped = [*SUITES_FOLDER.rglob("*.png"), *pictures_in(undisturbed[0]).glob("images/*/*.png")]
     pictures |= {str(path): np.asarray(PIL.Image.open(path).convert("RGB")) for path in shipped}
     assert len(shipped) > 8
     assert [name for name, pixels in pictures.items() if is_noise(pixels)] == []

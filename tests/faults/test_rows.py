@@ -11,6 +11,7 @@ import pytest
 from engines import run_here
 from figures import Row, count, publish
 from stored import unnamed
+from stores import file_of
 
 from star_bench.errors import Refused
 
@@ -34,7 +35,7 @@ def test_a_torn_last_line_is_done_again(whole: tuple[Path, Path], tmp_path: Path
         folder = tmp_path / str(number)
         shutil.copytree(runs, folder)
         run = folder / first.relative_to(runs)
-        path = run / FILES[number % 2]
+        path = file_of(run, FILES[number % 2])
         content = path.read_bytes()
         start = content[:-1].rfind(b"\n") + 1
         cut = rng.randrange(start + 1, len(content) - 1) if number % 4 < 2 else len(content) - 1
@@ -45,7 +46,7 @@ def test_a_torn_last_line_is_done_again(whole: tuple[Path, Path], tmp_path: Path
         wrong = [
             f"{name} differs"
             for name in (*FILES, "results.json", "values.jsonl")
-            if unnamed(run / name) != unnamed(first / name)
+            if unnamed(file_of(run, name)) != unnamed(file_of(first, name))
         ]
         held += not wrong
         failures += [f"seed {SEED}, {path.name} cut at {cut} of {len(content)}: {one}" for one in wrong]
@@ -70,7 +71,8 @@ def test_a_torn_middle_line_is_refused_with_its_number(whole: tuple[Path, Path],
     for number in range(tried):
         folder = tmp_path / str(number)
         shutil.copytree(runs, folder)
-        path = folder / first.relative_to(runs) / FILES[number % 2]
+        run = folder / first.relative_to(runs)
+        path = file_of(run, FILES[number % 2])
         lines = path.read_bytes().splitlines()
         place = rng.randrange(len(lines) - 1)
         cut = rng.randrange(len(lines[place]))
@@ -82,7 +84,7 @@ def test_a_torn_middle_line_is_refused_with_its_number(whole: tuple[Path, Path],
             said = "nothing"
         except Refused as error:
             said = str(error)
-        intact = path.read_bytes() == torn and (path.parent / "results.json").read_bytes() == results.read_bytes()
+        intact = path.read_bytes() == torn and (run / "results.json").read_bytes() == results.read_bytes()
         if re.match(rf"line {place + 1} of \S*{path.name} ", said) and intact:
             held += 1
         else:

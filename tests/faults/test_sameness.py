@@ -12,12 +12,16 @@ from figures import FULL, Row, publish
 
 from star_bench.catalogue.protocol import GenerationSettings, Protocol
 from star_bench.files.pictures import decode_image
+from star_bench.runs.finished import pictures_folder
 from star_bench.runs.nearest import nearest
 from star_bench.runs.run import Options, prepare
 
 
 def _pictures(run: Path) -> dict[str, np.ndarray]:
-    return {str(path.relative_to(run)): decode_image(path.read_bytes()) for path in sorted(run.glob("images/*/*.png"))}
+    drawn = pictures_folder(run)
+    return {
+        str(path.relative_to(drawn)): decode_image(path.read_bytes()) for path in sorted(drawn.glob("images/*/*.png"))
+    }
 
 
 def test_batch_size_and_order_change_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

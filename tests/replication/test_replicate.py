@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from star_bench.cli.main import main
+from star_bench.runs.finished import pictures_folder
 
 HOSTILE = "<script>alert(1)</script>"
 SUITES = {
@@ -144,8 +145,10 @@ def test_every_row_has_its_verdict_and_a_failing_one_stops_no_other(
 def test_the_row_that_was_run_before_made_nothing_again(
     folder: Path, many: tuple[dict[str, dict[str, Any]], int, str]
 ) -> None:
-    manifest = json.loads((folder / many[0]["same"]["measured"]["run"] / "manifest.json").read_text())
-    assert [session["images_made"] for session in manifest["sessions"]] == [12, 0]
+    run = folder / many[0]["same"]["measured"]["run"]
+    manifest = json.loads((pictures_folder(run) / "manifest.json").read_text())
+    assert [session["images_made"] for session in manifest["sessions"]] == [12]
+    assert len(json.loads((run / "manifest.json").read_text())["sessions"]) == 2
 
 
 def test_the_ledger_is_a_page_and_tables_that_nothing_in_a_plan_can_break(

@@ -80,7 +80,7 @@ def test_run_takes_it_for_a_pipeline(trained: Path, tmp_path: Path) -> None:
         settings=GenerationSettings(steps=2),
     )
     prepared = prepare(options)
-    assert run(prepared, options, Silent())["complete"]
+    assert run(prepared, options, Silent())[0]["complete"]
     assert prepared.parts[0].plan.protocol is not None
     assert prepared.parts[0].plan.protocol.guidance_scale == tiny().rollout.guidance_scale
     assert prepared.parts[0].plan.protocol.height == 64

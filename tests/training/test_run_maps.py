@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from chromium import Tab
+from stores import copy_of
 
 from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.catalogue.shipped import MINIATURE_FOLDER
@@ -52,7 +53,7 @@ def loaded(made: Path) -> Loaded:
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
     """A copy of the run, without maps."""
-    return Path(shutil.copytree(made, tmp_path / "run"))
+    return copy_of(made, tmp_path)
 
 
 def draw(run: RunFiles, loaded: Loaded, allocation: AllocationSettings = STAR, *, batch_size: int = 4) -> int:
@@ -105,7 +106,7 @@ def test_pictures_that_come_out_otherwise_get_no_maps(folder: Path, loaded: Load
     run = read_run(folder)
     first, last = (run.images[n].sample for n in (0, -1))
     assert first and first.path and last and last.path
-    shutil.copy(folder / last.path, folder / first.path)
+    shutil.copy(run.pictures / last.path, run.pictures / first.path)
     with pytest.raises(Refused, match="comes out as another picture"):
         draw(run, loaded)
 
@@ -123,7 +124,7 @@ def test_a_model_that_has_no_name_is_found_where_the_run_had_it(tmp_path: Path) 
     place = Path(shutil.copytree(MINIATURE_FOLDER / "pipeline", tmp_path / "mine"))
     options = runner.Options(
         model=str(place),
-        suite="geneval-miniature",
+        suites=("geneval-miniature",),
         limit=1,
         runs=tmp_path / "runs",
         settings=GenerationSettings(steps=2),
