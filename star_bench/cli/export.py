@@ -159,8 +159,8 @@ def verify(
     """Check a bundle: its digests, its summary by its scores, and its scores by its pictures."""
     from star_bench.assets import prompt_files
     from star_bench.assets.cache import cache_folder
-    from star_bench.cli.progress import RichProgress
     from star_bench.generation.quiet import quiet_libraries
+    from star_bench.reporting.progress import RichProgress
     from star_bench.verification.verify import Verdict
     from star_bench.verification.verify import verify as check
 

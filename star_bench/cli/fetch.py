@@ -23,7 +23,7 @@ def fetch(
     """Get what models and suites need: weights, judges, prompts; checked by digest. The same command goes on."""
     from star_bench.assets.asset import unique
     from star_bench.catalogue import suites
-    from star_bench.cli.progress import download_bar
+    from star_bench.reporting.progress import download_bar
 
     if not names and not prompts:
         raise UsageError("nothing says what to fetch", "name models and suites, or give --prompts for all prompt files")

@@ -55,10 +55,10 @@ def fetch(
     """Put GenEval's official judges in place: fetched from their pinned addresses, or from files that you have."""
     from star_bench.assets.cache import cache_folder
     from star_bench.catalogue.cards import did_you_mean
-    from star_bench.cli.progress import download_bar
     from star_bench.errors import UsageError
     from star_bench.evaluators.geneval.published import COLOR_DOWNLOAD, DETECTOR_DOWNLOAD, DOWNLOADS
     from star_bench.generation.quiet import quiet_libraries
+    from star_bench.reporting.progress import download_bar
 
     choices = ("all", "detector", "color")
     if only not in choices:

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import typer
 
-from star_bench import __version__
 from star_bench.cli import geneval, ocr, prompts
 from star_bench.cli.app import HELP, App, in_words
 from star_bench.cli.compare import compare
@@ -32,6 +31,7 @@ from star_bench.cli.train import curves, register, train
 from star_bench.cli.watch import PanelPairs, watch
 from star_bench.cli.wins import wins
 from star_bench.errors import Incomplete, StarBenchError, UsageError
+from star_bench.version import __version__
 
 app = App(
     name="star-bench",
@@ -72,12 +72,12 @@ def list_things(
     as_json: Json = False,
 ) -> None:
     """List what can be named: models, suites, recipes, the runs made here, or the licence of every part."""
-    from star_bench.cli import listing
+    from star_bench.reporting import listing
 
     tables: dict[str, Callable[[], Any]] = {
         "models": lambda: listing.models(licence),
         "suites": listing.suites,
-        "recipes": listing.recipes,
+        "recipes": _recipes,
         "runs": lambda: listing.runs(runs, model=model, suite=suite),
         "licences": lambda: listing.licences(licence),
     }
@@ -95,6 +95,17 @@ def list_things(
     else:
         shown = [listing.readable(row) for row in rows] if what == "runs" else rows
         print_listing(shown, listing.KEPT_WHOLE, most=None if everything else SHOWN)
+
+
+def _recipes() -> list[dict[str, Any]]:
+    """One row per recipe that comes with the package."""
+    from star_bench.training import recipe as training_recipes
+
+    loaded = [training_recipes.load(name) for name in training_recipes.names()]
+    return [
+        {"name": r.name, "model": r.model, "rewards": " ".join(each.suite for each in r.rewards), "title": r.title}
+        for r in loaded
+    ]
 
 
 app.command("run")(run)

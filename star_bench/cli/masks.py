@@ -149,8 +149,8 @@ def run_masks(
 ) -> None:
     """Draw the allocation maps of a run's own pictures, step by step, into its report."""
     from star_bench.catalogue.cards import parse
-    from star_bench.cli.progress import RichProgress
     from star_bench.generation.quiet import quiet_libraries
+    from star_bench.reporting.progress import RichProgress
     from star_bench.reporting.write import report_name, write_report
     from star_bench.runs.finished import read_finished
     from star_bench.runs.manifest import read_manifest

@@ -36,11 +36,11 @@ def replicate(
 ) -> None:
     """Measure published numbers again, and write the ledger. The same command goes on where it was stopped."""
     from star_bench.assets import prompt_files
-    from star_bench.cli.progress import RichProgress
     from star_bench.generation.quiet import quiet_libraries
     from star_bench.replication import ledger, run
     from star_bench.replication.plan import choose, load
     from star_bench.replication.write import write_ledger
+    from star_bench.reporting.progress import RichProgress
 
     prompt_files.use_folder(prompts_dir)
     asked = load(plan)

@@ -202,8 +202,8 @@ def _carry_out(
             print_result(costs[0] if len(costs) == 1 else costs, as_json=True)
         return
     prepared = runner.prepare(options)
-    from star_bench.cli.progress import RichProgress
     from star_bench.generation.quiet import quiet_libraries
+    from star_bench.reporting.progress import RichProgress
     from star_bench.runs.mirror import mirrored
 
     written = [*dict.fromkeys(part.drawn for part in prepared.parts)]
@@ -243,7 +243,7 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Make one run of its shards, as if it had been run in one piece. No weights are needed."""
-    from star_bench.cli.progress import RichProgress
+    from star_bench.reporting.progress import RichProgress
     from star_bench.runs import shards
 
     with RichProgress() as bar:
@@ -263,7 +263,7 @@ def pull(
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Results can be ranked without.")] = True,
 ) -> None:
     """Fetch the runs that others keep at an address."""
-    from star_bench.cli.progress import RichProgress
+    from star_bench.reporting.progress import RichProgress
     from star_bench.runs.mirror import Mirror
     from star_bench.runs.store import locked
 
@@ -311,7 +311,7 @@ def _reports(runs: Sequence[Path], reports: Path, results: Sequence[Mapping[str,
 
 def _copy(address: str, folders: Mapping[str, Path]) -> None:
     """Writes folders to an address, each below its name there. Raises what `Mirror.push` raises."""
-    from star_bench.cli.progress import RichProgress
+    from star_bench.reporting.progress import RichProgress
     from star_bench.runs.mirror import Mirror
 
     mirror = Mirror(address)

@@ -65,9 +65,9 @@ def train(
     make_engine = plugins.load(plugins.ENGINES, engine)
     model_files.locate(checkpoints.resolve(chosen.model))  # what is missing is told before torch is loaded
 
-    from star_bench.cli.progress import RichProgress
     from star_bench.generation.quiet import quiet_libraries
     from star_bench.reporting.curves import write_curves
+    from star_bench.reporting.progress import RichProgress
     from star_bench.runs.run import choose_device
     from star_bench.training.trainer import Trainer
 

@@ -14,7 +14,6 @@ import yaml
 from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 from rich.console import Console
 
-from star_bench import __version__
 from star_bench.catalogue.cards import did_you_mean
 from star_bench.catalogue.checkpoints import FOLDER_CARD
 from star_bench.errors import UsageError
@@ -26,6 +25,7 @@ from star_bench.miniature import accuracy, clip, detector, generator, signs, vae
 from star_bench.miniature.card import markdown, sizes
 from star_bench.miniature.scenes import WORLDS, World
 from star_bench.runs.run import choose_device
+from star_bench.version import __version__
 
 PARTS = ("vae", "generator", "detector", "clip")
 SIGNS = "signs"

@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from star_bench import __version__
 from star_bench.errors import StarBenchError
 from star_bench.files.scrub import scrub_all
 from star_bench.runs.progress import Progress
+from star_bench.version import __version__
 
 LOG = "log.jsonl"
 Level = Literal["info", "warning", "error"]

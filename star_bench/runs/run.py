@@ -25,6 +25,7 @@ from star_bench.generation.kinds import check_kind_of
 from star_bench.generation.size import check_size_of
 from star_bench.runs import foreign
 from star_bench.runs.batch_size import fastest_for
+from star_bench.runs.callable import CallableModel
 from star_bench.runs.draw import Batches, draw, generate, opening, take_foreign, take_stored
 from star_bench.runs.engines.base import Engine, Settings, Workers
 from star_bench.runs.environment import environment
@@ -48,6 +49,8 @@ class Options:
     suites: tuple[str, ...]
     model: str | None = None
     base: str | None = None
+    drawn_by: CallableModel | None = None
+    """A function in place of a checkpoint."""
     images: Path | None = None
     pictures: Path | None = None
     """The folder of pictures that are stored already."""
@@ -147,7 +150,7 @@ def choose_dtype(asked: str, checkpoint: Checkpoint, device: str) -> str:
 
 def prepare(options: Options) -> Prepared:
     """Finds everything and plans the run, cheapest checks first. Raises the errors of all it asks."""
-    if sum(each is not None for each in (options.model, options.images, options.pictures)) != 1:
+    if sum(each is not None for each in (options.model, options.drawn_by, options.images, options.pictures)) != 1:
         raise UsageError("a run needs either a model or a folder of pictures", "give --model NAME or --images DIR")
     if options.batch_size is None and (not options.model or options.shard or options.engine != "local"):
         raise UsageError(
@@ -186,6 +189,8 @@ def prepare(options: Options) -> Prepared:
         }
     elif stored:
         source = stored.source
+    elif options.drawn_by:
+        source = {"function": options.drawn_by.name, "version": options.drawn_by.version}
     parts: list[Part] = []
     files: dict[tuple[str, int], Path] | None = None
     notices: tuple[Notice, ...] = ()
@@ -199,6 +204,8 @@ def prepare(options: Options) -> Prepared:
             subject = Subject(checkpoint.name, local.digest, checkpoint.licence, licences=licensed)
         elif stored:
             subject = stored.subject
+        elif options.drawn_by:
+            subject = options.drawn_by.subject(options.seed)
         else:
             assert options.images is not None
             if len(cards) > 1:
@@ -432,6 +439,9 @@ class _Run:
         """The batches, each once its pictures are stored."""
         if self.prepared.files is not None:
             return draw(store, take_foreign(batches, store, self.prepared.files, bar))
+        if drawn_by := self.options.drawn_by:
+            seed = self.options.seed
+            return draw(store, generate(batches, store, lambda: drawn_by.maker(seed), self.engine, bar))
         if make is None:
             return iter(take_stored(batches, store))
         return draw(store, generate(batches, store, make, self.engine, bar))

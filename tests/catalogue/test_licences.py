@@ -10,9 +10,9 @@ import pytest
 
 from star_bench.catalogue import checkpoints, licences, suites
 from star_bench.catalogue.licences import Licensed
-from star_bench.cli import listing
 from star_bench.cli.main import main
 from star_bench.errors import UsageError
+from star_bench.reporting import listing
 
 
 def by_name(rows: list[dict[str, object]]) -> dict[object, dict[str, object]]:

@@ -16,7 +16,7 @@ from stores import copy_of
 
 from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.cli.main import main
-from star_bench.cli.progress import RichProgress
+from star_bench.reporting.progress import RichProgress
 from star_bench.runs.finished import pictures_folder
 from star_bench.runs.run import Options, prepare
 from star_bench.runs.run import run as run_suite

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from star_bench.cli.listing import KEPT_WHOLE
 from star_bench.cli.main import main
 from star_bench.cli.output import SHOWN, print_listing, print_result
+from star_bench.reporting.listing import KEPT_WHOLE
 
 Capture = pytest.CaptureFixture[str]
 Call = Callable[..., None]

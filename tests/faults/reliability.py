@@ -12,8 +12,8 @@ from pathlib import Path
 
 from figures import FIGURES, Row
 
-from star_bench import __version__
 from star_bench.files.atomic import write_atomically
+from star_bench.version import __version__
 
 PAGE = FIGURES.with_suffix(".md")
 AREAS = {

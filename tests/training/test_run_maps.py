@@ -14,9 +14,9 @@ from stores import copy_of
 
 from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.catalogue.shipped import MINIATURE_FOLDER
-from star_bench.cli.progress import RichProgress
 from star_bench.errors import Refused, UsageError
 from star_bench.reporting.masks.steps import read_step_maps, read_strip
+from star_bench.reporting.progress import RichProgress
 from star_bench.reporting.write import write_report
 from star_bench.runs import run as runner
 from star_bench.runs.finished import RunFiles, read_run

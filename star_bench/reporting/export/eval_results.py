@@ -6,13 +6,13 @@ shows the number alone, so a run that is not whole is refused here.
 
 from __future__ import annotations
 
-from star_bench import __version__
 from star_bench.analysis.caveats import shortcomings
 from star_bench.analysis.identity import identity_of
 from star_bench.analysis.numbers import number
 from star_bench.errors import Incomplete, Refused
 from star_bench.runs.finished import Results
 from star_bench.runs.manifest import Manifest
+from star_bench.version import __version__
 
 
 def eval_results_yaml(

@@ -17,6 +17,7 @@ import yaml
 from audit import heard
 from fake_hub import serving
 from safetensors.torch import load_file, save_file
+from star_bench.evaluators.geneval.fetch import fetch_color_judge, fetch_detector
 from torch import Tensor
 
 from star_bench.assets.weights import WEIGHTS_VARIABLE, WeightsReference
@@ -27,7 +28,6 @@ from star_bench.evaluators.geneval.color import OpenClipColorJudge, crop
 from star_bench.evaluators.geneval.detection.architecture import OFFICIAL
 from star_bench.evaluators.geneval.detection.detector import TransformersDetector
 from star_bench.evaluators.geneval.detection.layout import pairs
-from star_bench.evaluators.geneval.fetch import fetch_color_judge, fetch_detector
 from star_bench.evaluators.geneval.install import install_color_judge, install_detector
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, COLORS, row
 from star_bench.evaluators.geneval.published import COLOR_COMMIT, COLOR_FILE, COLOR_REPOSITORY, COLOR_SHA256

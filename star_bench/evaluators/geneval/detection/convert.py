@@ -14,7 +14,6 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from star_bench import __version__
 from star_bench.errors import Refused
 from star_bench.evaluators.geneval.detection.architecture import (
     OFFICIAL,
@@ -30,6 +29,7 @@ from star_bench.evaluators.geneval.prompts import COCO_CLASSES
 from star_bench.evaluators.geneval.published import PUBLISHED
 from star_bench.files.atomic import disk_error, to_json
 from star_bench.files.digests import sha256_of
+from star_bench.version import __version__
 
 PROVENANCE_FILE = "provenance.yaml"
 

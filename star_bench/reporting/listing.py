@@ -13,7 +13,6 @@ from star_bench.catalogue.cards import did_you_mean
 from star_bench.errors import Refused, UsageError
 from star_bench.files.json import read_json
 from star_bench.runs.pictures import PICTURES
-from star_bench.training import recipe as training_recipes
 
 KEPT_WHOLE = ("name", "model", "suite", "run", "state", "value")
 """Columns that a narrow terminal does not cut: what a person types or reads off."""
@@ -80,15 +79,6 @@ def suites() -> list[dict[str, Any]]:
     """One row per suite card."""
     cards = [suite_cards.load(name) for name in suite_cards.names()]
     return [{"name": c.name, "title": c.title, "evaluator": c.evaluator, "summary": c.summary} for c in cards]
-
-
-def recipes() -> list[dict[str, Any]]:
-    """One row per recipe that comes with the package."""
-    loaded = [training_recipes.load(name) for name in training_recipes.names()]
-    return [
-        {"name": r.name, "model": r.model, "rewards": " ".join(each.suite for each in r.rewards), "title": r.title}
-        for r in loaded
-    ]
 
 
 def runs(folder: Path, *, model: str | None = None, suite: str | None = None) -> list[dict[str, Any]]:

@@ -1,0 +1,3 @@
+"""The version, for those below the package's own door."""
+
+__version__ = "0.1.0"
