@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.runs.engines.local import LocalEngine, run_local
 from star_bench.runs.progress import Silent
 from star_bench.runs.run import Options, prepare, run
@@ -119,14 +120,14 @@ class Notes(Silent):
         self.said.append(message)
 
 
-def run_here(runs: Path, **options: Any) -> tuple[Path, dict[str, Any], list[str]]:
+def run_here(runs: Path, steps: int = 4, **options: Any) -> tuple[Path, dict[str, Any], list[str]]:
     """A small run in this process: its folder, its results, and what was said."""
     chosen = Options(
         **{
             "suites": ("ocr-miniature",),
             "model": "miniature",
             "limit": 4,
-            "steps": 4,
+            "settings": GenerationSettings(steps=steps),
             "batch_size": 2,
             "device": "cpu",
             "runs": runs,

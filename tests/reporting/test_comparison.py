@@ -224,8 +224,10 @@ def test_paths_that_mean_no_runs(made: Made, kinds: dict[str, Any], tmp_path: Pa
     first, other = made(np.full((4, 2), 0.5)), made(np.full((4, 2), 0.5), kind=kinds["panel"], model="after")
     with pytest.raises(UsageError, match="nothing to compare"):
         compare_paths([first])
-    with pytest.raises(UsageError, match="neither a run's directory nor a folder"):
+    with pytest.raises(UsageError, match="there is no run"):
         compare_paths([first, tmp_path / "nowhere"])
+    with pytest.raises(UsageError, match="neither a run's directory nor a folder"):
+        compare_paths([first, tmp_path / "runs" / "before" / "pictures"])
     with pytest.raises(UsageError, match=r"no suite is common .*brightness.*panel"):
         compare_paths([first, other])
     with pytest.raises(UsageError, match="named twice"):

@@ -17,20 +17,25 @@ import yaml
 from audit import heard
 from fake_hub import serving
 from safetensors.torch import load_file, save_file
-from star_bench.evaluators.geneval.fetch import fetch_color_judge, fetch_detector
 from torch import Tensor
 
 from star_bench.assets.weights import WEIGHTS_VARIABLE, WeightsReference
 from star_bench.catalogue.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 from star_bench.errors import MissingWeights, Refused
-from star_bench.evaluators.geneval import fetch
 from star_bench.evaluators.geneval.color import OpenClipColorJudge, crop
 from star_bench.evaluators.geneval.detection.architecture import OFFICIAL
 from star_bench.evaluators.geneval.detection.detector import TransformersDetector
 from star_bench.evaluators.geneval.detection.layout import pairs
 from star_bench.evaluators.geneval.install import install_color_judge, install_detector
 from star_bench.evaluators.geneval.prompts import COCO_CLASSES, COLORS, row
-from star_bench.evaluators.geneval.published import COLOR_COMMIT, COLOR_FILE, COLOR_REPOSITORY, COLOR_SHA256
+from star_bench.evaluators.geneval.published import (
+    COLOR_COMMIT,
+    COLOR_DOWNLOAD,
+    COLOR_FILE,
+    COLOR_REPOSITORY,
+    COLOR_SHA256,
+    DETECTOR_DOWNLOAD,
+)
 from star_bench.files.digests import sha256_of
 from star_bench.miniature.scenes import SMALL, draw_row
 
@@ -90,26 +95,19 @@ def test_a_checkpoint_that_is_refused_is_not_put_there(
     torch.save(checkpoint, tmp_path / "mmdet.pth")
     with pytest.raises(Refused, match=r"cls_embed\.bias" if lost else "another size than GenEval's detector"):
         install_detector(tmp_path / "mmdet.pth")
-    with pytest.raises(MissingWeights, match="star-bench geneval fetch"):
+    with pytest.raises(MissingWeights, match="are not on this machine"):
         card_reference("detector").locate()
 
 
 @pytest.mark.usefixtures("nowhere")
 def test_without_a_way_out_it_is_said_at_once_what_to_do_instead(tmp_path: Path) -> None:
-    with (
-        heard("socket.connect") as asked,
-        pytest.raises(MissingWeights, match=r"743b7d99\.pth can't be reached: .*'--weights PATH'"),
-    ):
-        fetch_detector(lambda here, total: None)
-    assert [place for _, place in asked] == [CLOSED], "after one knock"
-    with (
-        heard("socket.connect") as asked,
-        pytest.raises(
-            MissingWeights, match=r"can't be reached: .*open_clip_model\.safetensors .*'--color-weights PATH'"
-        ),
-    ):
-        fetch_color_judge()
-    assert [place for _, place in asked] == [CLOSED]
+    for download, name in ((DETECTOR_DOWNLOAD, r"743b7d99\.pth"), (COLOR_DOWNLOAD, r"open_clip_model\.safetensors")):
+        with (
+            heard("socket.connect") as asked,
+            pytest.raises(MissingWeights, match=rf"{name}.* can't be reached: download it elsewhere and put it into"),
+        ):
+            download.fetch(tmp_path, lambda here, total: None)
+        assert [place for _, place in asked] == [CLOSED], "after one knock"
     assert not list(tmp_path.rglob("*"))
 
 
@@ -124,10 +122,12 @@ def test_the_color_judge_is_fetched_at_one_commit_and_checked(tmp_path: Path, mo
         hub.add(COLOR_REPOSITORY, tmp_path / "published", COLOR_COMMIT)
         hub.add(COLOR_REPOSITORY, tmp_path / "later", "f" * 40)
         with pytest.raises(Refused, match=f"and {COLOR_SHA256} was expected: delete it"):
-            fetch_color_judge()
-        monkeypatch.setattr(fetch, "COLOR_SHA256", sha256_of(tmp_path / "published" / COLOR_FILE))
-        path, commit = fetch_color_judge()
-    assert (path.read_text(), commit) == ("published", COLOR_COMMIT)
+            COLOR_DOWNLOAD.fetch(tmp_path / "into", lambda here, total: None)
+        (tmp_path / "into" / COLOR_FILE).unlink()
+        right = COLOR_DOWNLOAD.model_copy(update={"sha256": sha256_of(tmp_path / "published" / COLOR_FILE)})
+        path = right.fetch(tmp_path / "into", lambda here, total: None)
+    assert (path, path.read_text()) == (tmp_path / "into" / COLOR_FILE, "published")
+    assert right.fetch(tmp_path / "into", lambda here, total: None) == path, "without a network, since it is here"
 
 
 @pytest.fixture

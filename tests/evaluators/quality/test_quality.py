@@ -192,7 +192,9 @@ def test_missing_weights_are_told_without_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=variables)
     torch_there, exit_code, sentence = done.stdout.strip().split("|")
     assert (torch_there, exit_code) == ("False", "4")
-    assert "OpenAI's CLIP ViT-L/14 are not on this machine: run 'star-bench geneval fetch --only color'" in sentence
+    assert (
+        "OpenAI's CLIP ViT-L/14, the official colour judge of GenEval are not on this machine: put them in" in sentence
+    )
 
 
 def test_all_weights_are_looked_for_before_any_is_read(judges: dict[str, Any], hps_folder: Path) -> None:
