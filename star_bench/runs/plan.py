@@ -105,12 +105,10 @@ class Plan:
         return runs / self.subject.name.replace("/", "--") / self.card.name / self.digest()[:16]
 
     def batches(self, size: int) -> list[list[Item]]:
-        """Items in order, cut at fixed places: a batch that is redone after a kill has the members it had before."""
-        return batches_of(self.items, size)
-
-
-def batches_of(items: Sequence[Item], size: int) -> list[list[Item]]:
-    return [list(items[i : i + size]) for i in range(0, len(items), size)]
+        """Items cut at fixed places: a batch that is redone after a kill has the members it had before. First image 0 of all
+        prompts, then image 1, and no batch has both, so that a set of pictures grows by whole batches."""
+        layers = ([Item(prompt, k) for prompt in self.prompts] for k in range(self.samples))
+        return [layer[i : i + size] for layer in layers for i in range(0, len(layer), size)]
 
 
 def select(prompts: Sequence[Prompt], limit: int | None) -> tuple[Prompt, ...]:

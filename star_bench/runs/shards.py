@@ -148,7 +148,7 @@ def merge(run: Path, bar: Progress) -> dict[str, Any]:
                 for i, batch in enumerate(plan.batches(records[0].batch_size))
                 for item in batch
             }
-            keys = [item.key for item in plan.items]
+            keys = [*place]
             if lost := [k for k in keys if k not in drawn[place[k]].rows or k not in scored[place[k]].rows]:
                 raise Incomplete(f"image {lost[0][1]} of prompt {lost[0][0]!r} is in no shard", "run the shards again")
             _take_pictures([(key, drawn[place[key]]) for key in keys], PictureStore(pictures), bar)

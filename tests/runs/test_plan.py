@@ -105,8 +105,16 @@ def test_a_hub_name_is_one_folder(tmp_path: Path) -> None:
 
 
 def test_batches_have_fixed_members() -> None:
-    assert [[i.key for i in b] for b in plan().batches(8)][1][0] == ("00004", 0)
-    assert sum(len(b) for b in plan().batches(7)) == 20
+    whole = [[item.key for item in batch] for batch in plan().batches(4)]
+    assert [len(batch) for batch in whole] == [4, 4, 2, 4, 4, 2]
+    assert whole[1][0] == ("00004", 0) and whole[3][0] == ("00000", 1)
+    assert sorted(key for batch in whole for key in batch) == sorted(item.key for item in plan().items)
+
+
+def test_a_set_of_pictures_grows_by_whole_batches() -> None:
+    """Image 2 of each prompt is drawn in batches of its own, whatever was drawn before."""
+    few, more = plan(samples=2).batches(4), plan(samples=3).batches(4)
+    assert more[: len(few)] == few
 
 
 def test_a_subset_has_every_tag_and_keeps_the_order() -> None:
