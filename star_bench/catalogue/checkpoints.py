@@ -131,15 +131,56 @@ class Checkpoint:
     note: str = ""
 
 
-@cache
-def entries(file: Path = CHECKPOINTS_FILE) -> dict[str, Entry]:
-    """Every name of a checkpoints file, its bases checked. Raises UsageError for a broken file."""
-    read = {str(name): parse(Entry, data, f"{file}: {name}") for name, data in load_yaml(file).items()}
+OWN_FILE = "checkpoints.yaml"
+"""A user's, in the working folder."""
+_given: list[Path] = []
+
+
+def use_file(file: Path | None) -> None:
+    """A user's own checkpoints file, read beside the shipped one. Raises UsageError where it is not there."""
+    if file is not None and not file.is_file():
+        raise UsageError(f"{file} is not there", "give the path of a YAML file like checkpoints.yaml")
+    _given[:] = [] if file is None else [file]
+
+
+def files() -> list[Path]:
+    """Every file that names checkpoints: the shipped one, the working folder's, and the one that was given."""
+    own = Path(OWN_FILE)
+    found = {path.resolve(): path for path in (CHECKPOINTS_FILE, *([own] if own.is_file() else []), *_given)}
+    return list(found.values())
+
+
+def entries(file: Path | None = None) -> dict[str, Entry]:
+    """Every name of a checkpoints file, by default of all `files`, its bases checked, which may also be shipped ones.
+
+    Raises UsageError for a broken file, and for a name that two files have.
+    """
+    wanted = files() if file is None else [file]
+    read: dict[str, Entry] = {}
+    for each in wanted:
+        found = _read(each, each.stat().st_mtime_ns if each.exists() else 0)
+        if twice := [name for name in found if name in read]:
+            raise UsageError(f"{each} has a {twice[0]!r}, and so has {home(twice[0])}", "give yours another name")
+        read |= found
+    bases = read | (_read(CHECKPOINTS_FILE, 0) if file is not None and file != CHECKPOINTS_FILE else {})
     for name, entry in read.items():
-        if entry.base is not None and (entry.base not in read or not read[entry.base].source):
-            known = [other for other, candidate in read.items() if candidate.source]
-            raise UsageError(f"{file}: {name}: there is no base named {entry.base!r}", did_you_mean(entry.base, known))
+        if entry.base is not None and (entry.base not in bases or not bases[entry.base].source):
+            known = [other for other, candidate in bases.items() if candidate.source]
+            raise UsageError(
+                f"{wanted[-1]}: {name}: there is no base named {entry.base!r}", did_you_mean(entry.base, known)
+            )
     return read
+
+
+@cache
+def _read(file: Path, stamp: int) -> dict[str, Entry]:
+    """stamp: of the file as it is now, so that one that is written while this process lives is read again."""
+    return {str(name): parse(Entry, data, f"{file}: {name}") for name, data in load_yaml(file).items()}
+
+
+def home(name: str) -> Path:
+    """The first file that has the name."""
+    return next(file for file in files() if name in load_yaml(file))
 
 
 def names() -> list[str]:
@@ -185,15 +226,16 @@ def _named(name: str) -> Checkpoint:
         attention = attention or under.attention
         source = under.source if entry.lora else NOWHERE
         generation = under.generation.model_copy(update=generation.model_dump(exclude_none=True))
-    placed: dict[str, Any] = {"source": _from_file(source), "lora": _from_file(entry.lora)}
+    under_file = home(entry.base) if entry.base and entry.lora else home(name)
+    placed: dict[str, Any] = {"source": _from_file(source, under_file), "lora": _from_file(entry.lora, home(name))}
     placed |= {"generation": generation, "attention": attention}
     rest: dict[str, Any] = {key: getattr(entry, key) for key in Entry.model_fields if key not in placed}
     return Checkpoint(name=name, **placed, **rest)
 
 
-def _from_file(source: Source) -> Source:
-    """Paths in checkpoints.yaml are relative to it."""
-    return source.model_copy(update={"path": str(CHECKPOINTS_FILE.parent / source.path)}) if source.path else source
+def _from_file(source: Source, file: Path) -> Source:
+    """Paths in a checkpoints file are relative to it."""
+    return source.model_copy(update={"path": str(file.parent / source.path)}) if source.path else source
 
 
 def _at_path(path: Path, base: str | None) -> Checkpoint:

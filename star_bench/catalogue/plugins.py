@@ -1,4 +1,4 @@
-"""Parts found by name: evaluators, detectors, recognisers and engines, this package's own and other packages'.
+"""Parts found by name: evaluators, detectors, recognisers, engines, suites and generators, own and other packages'.
 
 A package adds one by declaring an entry point; the ones that come with star-bench are declared the same way, in
 pyproject.toml. Nothing is imported before it is asked for, and nothing here imports torch.
@@ -6,7 +6,10 @@ pyproject.toml. Nothing is imported before it is asked for, and nothing here imp
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from star_bench.catalogue.cards import did_you_mean
@@ -16,11 +19,31 @@ EVALUATORS = "star_bench.evaluators"
 DETECTORS = "star_bench.detectors"
 RECOGNISERS = "star_bench.recognisers"
 ENGINES = "star_bench.engines"
+SUITES = "star_bench.suites"
+GENERATORS = "star_bench.generators"
 
 
 def names(group: str) -> list[str]:
     """The names that can be loaded from an entry point group, sorted."""
     return sorted(_found(group))
+
+
+def folders(group: str) -> dict[str, Path]:
+    """Name -> the folder of the module that it points to, which is looked for and not run. One that is not there is left
+    out: what its package lacks is told by that package's own installer."""
+    out = {}
+    for name, claims in _found(group).items():
+        with suppress(ImportError, ValueError):
+            spec = find_spec(next(iter(claims.values())).value.partition(":")[0])
+            if spec is not None and spec.origin is not None:
+                out[name] = Path(spec.origin).parent
+    return out
+
+
+def version(group: str, name: str) -> str:
+    """Of the package that a part comes from; empty where it is not known."""
+    points = _found(group).get(name, {}).values()
+    return next((point.dist.version for point in points if point.dist), "")
 
 
 def load(group: str, name: str) -> Any:

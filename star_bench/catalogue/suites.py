@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from star_bench.catalogue import plugins
 from star_bench.catalogue.cards import Strict, did_you_mean, load_yaml, parse
 from star_bench.catalogue.protocol import GenerationSettings
 from star_bench.catalogue.shipped import SUITES_FOLDER
@@ -154,7 +155,7 @@ class SuiteCard(Strict):
     @property
     def asked(self) -> str:
         """What a user types to mean this suite: its name, or the folder of a card of their own."""
-        if self.folder == SUITES_FOLDER / self.name:
+        if self.folder == _folders().get(self.name):
             return self.name
         return f"./{self.folder}" if str(self.folder) in names() else str(self.folder)
 
@@ -196,8 +197,14 @@ def _without(value: Any, words: Collection[str] | None) -> Any:
 
 
 def names() -> list[str]:
-    """All suites that come with the package."""
-    return sorted(path.parent.name for path in SUITES_FOLDER.glob("*/card.yaml"))
+    """All suites that come with this package, and those that installed ones declare under `star_bench.suites`."""
+    return sorted(_folders())
+
+
+def _folders() -> dict[str, Path]:
+    """Name -> the folder of its card. A shipped name is the shipped suite, whatever else has it."""
+    shipped = {path.parent.name: path.parent for path in SUITES_FOLDER.glob("*/card.yaml")}
+    return {**plugins.folders(plugins.SUITES), **shipped}
 
 
 def is_suite(name: str) -> bool:
@@ -212,8 +219,8 @@ def load(name: str) -> SuiteCard:
     Raises UsageError for an unknown name or a broken card.
     """
     path = Path(name)
-    if name in names():
-        path = SUITES_FOLDER / name / "card.yaml"
+    if folder := _folders().get(name):
+        path = folder / "card.yaml"
     elif path.is_dir():
         path = path / "card.yaml"
     elif path.suffix != ".yaml":

@@ -1,4 +1,5 @@
-"""What every command does before its own function: `-h`, an option that is given once, numbers that are finite."""
+"""What every command does before its own function: `-h`, an option that is given once, numbers that are finite, and
+`--models`, which says what names mean."""
 
 from __future__ import annotations
 
@@ -40,11 +41,15 @@ class Command(TyperCommand):
             for number in _floats(ctx.params.get(option.name)):
                 if not math.isfinite(number):
                     raise UsageError(f"{_name(option)} can't be {number}", "give a finite number")
+        if "models" in ctx.params:
+            from star_bench.catalogue.checkpoints import use_file
+
+            use_file(ctx.params["models"])
         return rest
 
 
 def _name(option: Any) -> str:
-    return option.opts[0] if option.opts[0].startswith("-") else option.make_metavar()
+    return option.opts[0] if option.opts[0].startswith("-") else (option.metavar or option.name.upper())
 
 
 def in_words(error: Any) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from star_bench.cli.output import Json, print_result
+from star_bench.cli.output import Json, Models, print_result
 from star_bench.errors import Incomplete, UsageError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(metavar="MODEL|SUITE...", help="As run takes them.")] = None,
+    models: Models = None,
     prompts: Annotated[bool, typer.Option("--prompts", help="Only prompt files; by default of all suites.")] = False,
     training: Annotated[bool, typer.Option("--training", help="Also what models for these suites train on.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is lacking and how large it is.")] = False,

@@ -21,9 +21,10 @@ from star_bench.cli.export import export, verify
 from star_bench.cli.fetch import fetch
 from star_bench.cli.gate import gate
 from star_bench.cli.given import refuse_given
+from star_bench.cli.init import init
 from star_bench.cli.leaderboard import leaderboard
 from star_bench.cli.masks import localise, masks, run_masks
-from star_bench.cli.output import SHOWN, Device, Json, Runs, print_listing, print_result
+from star_bench.cli.output import SHOWN, Device, Json, Models, Runs, print_listing, print_result
 from star_bench.cli.power import power
 from star_bench.cli.replicate import replicate
 from star_bench.cli.run import merge, pull, run, score
@@ -66,6 +67,7 @@ def list_things(
     licence: Annotated[
         str | None, typer.Option(help="Only models or licences that are commercial, non-commercial or unknown.")
     ] = None,
+    models: Models = None,
     model: Annotated[str | None, typer.Option(help="runs: only this model's.")] = None,
     suite: Annotated[str | None, typer.Option(help="runs: only this suite's.")] = None,
     everything: Annotated[bool, typer.Option("--all", help=f"Every row, and not only the first {SHOWN}.")] = False,
@@ -111,6 +113,7 @@ def _recipes() -> list[dict[str, Any]]:
 app.command("run")(run)
 app.command()(score)
 app.command()(fetch)
+app.command()(init)
 app.command()(merge)
 app.command()(pull)
 app.command(cls=PanelPairs)(watch)

@@ -32,6 +32,12 @@ Runs = Annotated[
     Path,
     typer.Option("--runs", parser=local_path, metavar="DIR", envvar="STAR_BENCH_RUNS", help="Where runs are kept."),
 ]
+
+
+Models = Annotated[
+    Path | None,
+    typer.Option("--models", metavar="FILE", help="Checkpoints of your own, beside the shipped ones."),
+]
 Reports = Annotated[
     Path, typer.Option("--reports", parser=local_path, metavar="DIR", help="Where reports are written.")
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from star_bench.cli.given import refuse_given
-from star_bench.cli.output import Device, Json, Reports, Runs, print_result
+from star_bench.cli.output import Device, Json, Models, Reports, Runs, print_result
 from star_bench.cli.prompts import PromptsDir
 from star_bench.errors import Incomplete, UsageError
 
@@ -50,6 +50,7 @@ def run(
     ctx: typer.Context,
     suite: Suites,
     model: Annotated[str | None, typer.Option(help="A name in checkpoints.yaml, a path, or org/name@revision.")] = None,
+    models: Models = None,
     base: Annotated[str | None, typer.Option(help="The pipeline under a LoRA that doesn't say it.")] = None,
     images: Annotated[Path | None, typer.Option(help="Score pictures made elsewhere instead of a model's.")] = None,
     protocol: Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from star_bench.cli.given import refuse_given
-from star_bench.cli.output import Device, Json, Reports, local_path, print_result
+from star_bench.cli.output import Device, Json, Models, Reports, local_path, print_result
 from star_bench.cli.prompts import PromptsDir
 from star_bench.errors import Incomplete, UsageError
 
@@ -27,6 +27,7 @@ def train(
         ),
     ] = None,
     prompts_dir: PromptsDir = None,
+    models: Models = None,
     device: Device = "auto",
     track: Annotated[
         list[str] | None, typer.Option(help="Also log to one of accelerate's trackers, such as wandb or trackio.")
@@ -121,9 +122,9 @@ def register(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a finished training.")],
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="What it is called from now on.")],
 ) -> None:
-    """Add a trained LoRA to checkpoints.yaml, so that `run --model NAME` finds it."""
-    from star_bench.catalogue.shipped import CHECKPOINTS_FILE
+    """Add a trained LoRA to the working folder's checkpoints.yaml, so that `run --model NAME` finds it there."""
+    from star_bench.catalogue.checkpoints import OWN_FILE
     from star_bench.training.output import register as add
 
-    add(folder, name, CHECKPOINTS_FILE)
-    typer.echo(f"{name}: added to {CHECKPOINTS_FILE}", err=True)
+    add(folder, name, Path(OWN_FILE))
+    typer.echo(f"{name}: added to {OWN_FILE}", err=True)

@@ -9,7 +9,7 @@ from star_bench.catalogue import checkpoints, suites
 from star_bench.catalogue.protocol import GenerationSettings, settings_of
 from star_bench.files.json import read_json
 from star_bench.runs.pictures import PictureStore
-from star_bench.runs.run import Options, Part, Prepared, needed
+from star_bench.runs.run import Options, Part, Prepared, generator, needed
 from star_bench.runs.workers import make_evaluator
 
 
@@ -39,7 +39,9 @@ def unready(options: Options) -> dict[str, Any] | None:
     """Of a run that can't begin: what is lacking, and the command that gets it, as far as one does; None where all is here.
     Asks no network and imports no torch."""
     evaluators = [make_evaluator(suites.load(name), "cpu") for name in options.suites]
-    checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model else None
+    checkpoint = (
+        checkpoints.resolve(options.model, base=options.base) if options.model and not generator(options) else None
+    )
     assets = needed(options, checkpoint, evaluators)
     lacking = [asset for asset in assets if asset.lack is not None]
     if not lacking:

@@ -104,6 +104,7 @@ class Prepared:
     """That workers compute on."""
     notices: tuple[Notice, ...] = ()
     """What a reader of the results must know, as far as preparing finds it out."""
+    drawn_by: CallableModel | None = None
 
 
 def _may_have_accelerator() -> bool:
@@ -163,7 +164,8 @@ def prepare(options: Options) -> Prepared:
         raise UsageError("a shard is of one suite, drawn and judged", "give one --suite, and leave --no-score out")
     cards = [suites.load(name) for name in options.suites]
     make_engine = plugins.load(plugins.ENGINES, options.engine)
-    checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model else None
+    drawn_by = generator(options)
+    checkpoint = checkpoints.resolve(options.model, base=options.base) if options.model and not drawn_by else None
     stored = read_pictures_manifest(options.pictures) if options.pictures else None
     device = _device(options.device, elsewhere=make_engine.remote)
     engine: Engine = make_engine(Settings(device, options.workers, options.scoring_workers, options.address))
@@ -189,8 +191,8 @@ def prepare(options: Options) -> Prepared:
         }
     elif stored:
         source = stored.source
-    elif options.drawn_by:
-        source = {"function": options.drawn_by.name, "version": options.drawn_by.version}
+    elif drawn_by:
+        source = {"function": drawn_by.name, "version": drawn_by.version}
     parts: list[Part] = []
     files: dict[tuple[str, int], Path] | None = None
     notices: tuple[Notice, ...] = ()
@@ -204,8 +206,8 @@ def prepare(options: Options) -> Prepared:
             subject = Subject(checkpoint.name, local.digest, checkpoint.licence, licences=licensed)
         elif stored:
             subject = stored.subject
-        elif options.drawn_by:
-            subject = options.drawn_by.subject(options.seed)
+        elif drawn_by:
+            subject = drawn_by.subject(options.seed)
         else:
             assert options.images is not None
             if len(cards) > 1:
@@ -223,7 +225,19 @@ def prepare(options: Options) -> Prepared:
         if options.shard:
             folder, drawn = options.shard.folder(folder), options.shard.folder(drawn)
         parts.append(Part(plan, folder, drawn, evaluator))
-    return Prepared(tuple(parts), local, source, files, engine, device, notices)
+    return Prepared(tuple(parts), local, source, files, engine, device, notices, drawn_by)
+
+
+def generator(options: Options) -> CallableModel | None:
+    """What draws in place of a checkpoint: a function, or a model of another package by its name; a name in checkpoints.yaml
+    is that checkpoint. Raises UsageError for settings, which are its own."""
+    name, found = options.model, options.drawn_by
+    if name is not None and name not in checkpoints.names() and name in plugins.names(plugins.GENERATORS):
+        draw = plugins.load(plugins.GENERATORS, name)
+        found = CallableModel(name, draw, plugins.version(plugins.GENERATORS, name))
+    if found and (options.settings != UNSAID or options.protocol != MODEL):
+        raise UsageError(f"{found.name} draws by its own settings", "leave protocol, steps, guidance and size out")
+    return found
 
 
 def needed(options: Options, checkpoint: Checkpoint | None, evaluators: Sequence[Evaluator]) -> list[Asset]:
@@ -439,7 +453,7 @@ class _Run:
         """The batches, each once its pictures are stored."""
         if self.prepared.files is not None:
             return draw(store, take_foreign(batches, store, self.prepared.files, bar))
-        if drawn_by := self.options.drawn_by:
+        if drawn_by := self.prepared.drawn_by:
             seed = self.options.seed
             return draw(store, generate(batches, store, lambda: drawn_by.maker(seed), self.engine, bar))
         if make is None:

@@ -107,8 +107,8 @@ def register(folder: Path, name: str, file: Path) -> None:
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} can't be a checkpoint's name", "use letters, digits, '.', '_' and '-'")
-    if name in checkpoints.entries(file):
-        raise UsageError(f"{file} has a {name!r} already", "choose another name")
+    if name in checkpoints.names() or (file.exists() and name in checkpoints.entries(file)):
+        raise UsageError(f"there is a {name!r} already", "choose another name")
     is_lora = (folder / WEIGHTS).is_file()
     if not (folder / CARD).is_file() or not (is_lora or (folder / INDEX).is_file()):
         raise UsageError(f"{folder} holds no {CARD} and {WEIGHTS}", "give the --out folder of a finished training")
@@ -127,7 +127,6 @@ def register(folder: Path, name: str, file: Path) -> None:
         "note": f"Trained here by recipe {said['recipe']}, seed {said['seed']}, {said['epochs']} epochs.",
     }
     Entry.model_validate(entry)
-    text = file.read_text(encoding="utf-8").rstrip("\n")
+    text = file.read_text(encoding="utf-8").rstrip("\n") if file.exists() else "# Checkpoints of your own."
     added = yaml.safe_dump({name: entry}, sort_keys=False, allow_unicode=True, width=1000)
     write_atomically(file, f"{text}\n\n{added}".encode())
-    checkpoints.entries.cache_clear()  # it has read the file as it was

@@ -46,7 +46,7 @@ def test_a_policy_of_few_steps_is_run_with_few(trained: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("miniature", "has a 'miniature' already"), ("../x", "can't be a checkpoint's name")]
+    ("name", "said"), [("miniature", "there is a 'miniature' already"), ("../x", "can't be a checkpoint's name")]
 )
 def test_names_that_cannot_be_taken(trained: Path, listed: Path, name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):

@@ -1,0 +1,1 @@
+"""The generator $NAME: `draw` beside this file makes its pictures."""
