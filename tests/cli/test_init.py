@@ -81,7 +81,7 @@ def test_they_are_listed_and_a_generator_has_settings_of_its_own(installed: Path
         (("generator", "miniature"), "there is a generator named 'miniature' already"),
         (("suite", "My Suite"), "can't be a package's name"),
         (("suite", "full"), "full is there already"),
-        (("model", "x"), "'model' can't be begun: choose one of suite, evaluator, generator"),
+        (("model", "x"), "'model' can't be begun: choose one of evaluator, generator, suite"),
     ],
 )
 def test_what_cant_be_written(tmp_path: Path, words: tuple[str, str], sentence: str) -> None:
