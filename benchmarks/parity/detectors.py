@@ -19,9 +19,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
+from benchmarks.parity.mmdet_detector import MmdetDetector
 from star_bench.evaluators.geneval.detection.architecture import Architecture, swin_config, transformers_config
 from star_bench.evaluators.geneval.detection.detector import PREPROCESSING_FILE, TransformersDetector
-from star_bench.evaluators.geneval.detection.mmdet_detector import MmdetDetector
 from star_bench.evaluators.geneval.detection.postprocess import EVERYTHING, TOP, Detections
 from star_bench.evaluators.geneval.detection.preprocess import Resize
 

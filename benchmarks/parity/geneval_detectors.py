@@ -23,9 +23,9 @@ from benchmarks.parity.detectors import (
     worst,
     write_random,
 )
+from benchmarks.parity.mmdet_detector import MmdetDetector
 from star_bench.evaluators.geneval.detection.architecture import OFFICIAL
 from star_bench.evaluators.geneval.detection.detector import TransformersDetector
-from star_bench.evaluators.geneval.detection.mmdet_detector import MmdetDetector
 from star_bench.evaluators.geneval.detection.preprocess import OFFICIAL_RESIZE, Preprocessing
 
 REPORT = Path(__file__).parents[2] / "docs" / "parity.md"
@@ -63,7 +63,7 @@ A *flipped* query is one that, in some layer, attended to a pixel more or less: 
 whose mask logit is negative, and where a logit is zero but for rounding, rounding decides. This happens between any two runs
 whose sums are taken in another order. Such queries' logits are shown apart; their detections count like all others.
 
-`tests/evaluators/geneval/test_mmdet_parity.py` does the same in a small architecture and on the miniature's trained one, and
+`tests/benchmarks/test_mmdet_parity.py` does the same in a small architecture and on the miniature's trained one, and
 shows that a wrong order of colours or of merged patches breaks these tolerances.
 
 Made with {versions}; on the CPU, in float32, with one thread.

@@ -96,7 +96,7 @@ def detect(
         bool, typer.Option("--all", help="The best 100 pairs of query and class, unfiltered.")
     ] = False,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Only scores above; GenEval: .3, counting .9.")] = 0.3,
-    detector: Annotated[str, typer.Option(help="transformers, or mmdet (an extra).")] = "transformers",
+    detector: Annotated[str, typer.Option(help="transformers, or a plugin.")] = "transformers",
     preprocessing: Annotated[str, typer.Option(help="mmdet-2.x (the official) or mmdet-3.x.")] = "mmdet-2.x",
     device: Device = "auto",
     as_json: Json = False,

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.parity.attention_check import check_attention
+from benchmarks.parity.mmcv_stand_in import provide_operators
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.geneval.detection.architecture import Architecture, architecture_from_config
-from star_bench.evaluators.geneval.detection.attention_check import check_attention
 from star_bench.evaluators.geneval.detection.detector import load, resize_of
 from star_bench.evaluators.geneval.detection.layout import to_mmdet
-from star_bench.evaluators.geneval.detection.mmcv_stand_in import provide_operators
 from star_bench.evaluators.geneval.detection.postprocess import Detections
 from star_bench.evaluators.geneval.detection.preprocess import PAD_MULTIPLE, PAD_VALUE, Preprocessing, Resize
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from benchmarks.parity.attention_check import check_attention
 from benchmarks.parity.detectors import (
     Parity,
     compare,
@@ -18,15 +19,13 @@ from benchmarks.parity.detectors import (
     worst,
     write_random,
 )
-from star_bench.catalogue.plugins import DETECTORS, load
+from benchmarks.parity.mmcv_stand_in import StandIn, provide_operators
+from benchmarks.parity.mmdet_detector import MmdetDetector
 from star_bench.catalogue.shipped import MINIATURE_FOLDER, SUITES_FOLDER
 from star_bench.errors import Refused, UsageError
 from star_bench.evaluators.geneval.detection.architecture import OFFICIAL, Architecture
-from star_bench.evaluators.geneval.detection.attention_check import check_attention
 from star_bench.evaluators.geneval.detection.detector import TransformersDetector, resize_of
 from star_bench.evaluators.geneval.detection.layout import pairs
-from star_bench.evaluators.geneval.detection.mmcv_stand_in import StandIn, provide_operators
-from star_bench.evaluators.geneval.detection.mmdet_detector import MmdetDetector
 from star_bench.evaluators.geneval.detection.preprocess import OFFICIAL_RESIZE, Preprocessing, Resize, prepare
 
 pytest.importorskip("mmdet", reason="the extra star-bench[mmdet] is not installed")
@@ -137,8 +136,8 @@ def test_thresholds_are_strict_and_each_picture_has_its_own(folder: Path) -> Non
     assert [len(each.scores) for each in detector.detect(images, limits)] == [3, 5]
 
 
-def test_it_is_found_by_name_and_says_nothing_on_stdout(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    load(DETECTORS, "mmdet")(folder, device="cpu", preprocessing="mmdet-2.x").detect(pictures([(64, 64)]), [0.5])
+def test_it_says_nothing_on_stdout(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    MmdetDetector(folder, device="cpu", preprocessing="mmdet-2.x").detect(pictures([(64, 64)]), [0.5])
     assert capfd.readouterr().out == ""
 
 
