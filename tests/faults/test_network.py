@@ -68,7 +68,7 @@ MISSING = [  # words, and what the sentence names
         ("masks", "--model", "sd3.5-medium", "--prompt", "a red car"),
         SD35,
     ),
-    (("prompts", "fetch", "pickscore-sfw"), "flow_grpo"),
+    (("fetch", "--prompts", "pickscore-sfw"), "flow_grpo"),
     (("geneval", "fetch"), "mask2former"),
 ]
 HERE = [("run", *SMALL), ("ls", "models"), ("ls", "suites"), ("prompts", "verify", "ocr-miniature")]
