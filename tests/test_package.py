@@ -173,3 +173,9 @@ def test_unpacked_wheel_finds_its_own_files(wheel: zipfile.ZipFile, tmp_path: Pa
     assert Path(package) == tmp_path / "star_bench"
     assert suites == sorted(path.name for path in (ROOT / "benchmarks" / "suites").iterdir())
     assert "miniature" in models
+
+
+@pytest.mark.parametrize("model", ["miniature", "sd3.5-medium"])
+def test_a_dry_run_loads_no_torch(model: str, tmp_path: Path) -> None:
+    words = ("run", "--model", model, "--suite", "geneval-miniature", "--device", "cpu", "--dry-run", "--runs")
+    assert not imported_by(command(*words, str(tmp_path))) & NEEDS_TORCH
