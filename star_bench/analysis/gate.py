@@ -16,8 +16,9 @@ from star_bench.analysis.published import measure_of, protocol_words
 from star_bench.analysis.values import values_of
 from star_bench.errors import Refused, UsageError
 from star_bench.runs.finished import AggregateEntry, PublishedEntry, Results, RunFiles
-from star_bench.statistics import bootstrap, gate, multiple, paired
+from star_bench.statistics import bootstrap, multiple, paired
 from star_bench.statistics.bootstrap import Estimate, PromptValues, Spread, spread
+from star_bench.statistics.margin import p_value
 from star_bench.statistics.power import POWER
 from star_bench.statistics.rule import ALPHA, METHODS, Rule
 from star_bench.statistics.within import TWO_DRAWS, WITHIN, Noise, within_prompts
@@ -257,9 +258,7 @@ def _paired_checks(found: Comparison, rule: Rule, margin: float, each_tag: bool)
     limits = (None, None) if low is None or high is None else (low - high, high - low)
     out = []
     for row in (found.headline, *tags):
-        p = gate.p_value(
-            rule, row.changes, margin=margin, of_tags=row.of_tags, limits=limits, identical=found.identical
-        )
+        p = p_value(rule, row.changes, margin=margin, of_tags=row.of_tags, limits=limits, identical=found.identical)
         assert row.before is not None and row.after is not None  # complete runs have values
         chance = spread(row.changes, of_tags=row.of_tags)
         smallest = _seen(chance if chance and chance.fewest > 1 else None)
@@ -307,7 +306,7 @@ class _Printed:
         reach = both.half_width if both else None
         ends = (None, None) if reach is None else (found.value - reach, found.value + reach)
         difference = Estimate(found.value, ends[0], ends[1], found.n_images, found.n_prompts)
-        p = gate.p_value(rule, moved, margin=margin, of_tags=self.of_tags, limits=bounds, noise=both)
+        p = p_value(rule, moved, margin=margin, of_tags=self.of_tags, limits=bounds, noise=both)
         return Check(self.kind, self.title, self.value, self.value + found.value, difference, p, _seen(both), None)
 
 

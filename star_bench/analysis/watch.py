@@ -23,7 +23,7 @@ from star_bench.runs.finished import RunFiles, read_run
 from star_bench.runs.references import find
 from star_bench.statistics import multiple
 from star_bench.statistics.bootstrap import STANDARD_ERROR, Estimate
-from star_bench.statistics.gate import two_sided_p
+from star_bench.statistics.margin import two_sided_p
 from star_bench.statistics.paired import METHOD, paired_difference
 from star_bench.statistics.paired import changes as paired_changes
 from star_bench.statistics.rule import ALPHA

@@ -23,7 +23,7 @@ from star_bench.generation.pipeline import denoiser
 from star_bench.generation.seeded import check_seeded
 from star_bench.generation.size import check_size
 
-Item = tuple[str, str, int]
+ImageId = tuple[str, str, int]
 """(prompt id, text, k): image k of a prompt."""
 
 CACHED_PROMPTS = 256  # chosen here: 0.4 GB for SD3.5 in half precision (205 x 4096 per prompt)
@@ -113,13 +113,13 @@ class Sampler:
         if self.pipe.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def generate(self, items: Sequence[Item], *, batch_size: int | None = None) -> list[np.ndarray | None]:
+    def generate(self, items: Sequence[ImageId], *, batch_size: int | None = None) -> list[np.ndarray | None]:
         """One (H, W, 3) uint8 RGB image per item, None where it is degenerate (see `pixels`)."""
         return [to_uint8(image) for image in self.pixels(items, batch_size=batch_size)]
 
     @torch.no_grad()
     def pixels(
-        self, items: Sequence[Item], *, batch_size: int | None = None, steps: int | None = None
+        self, items: Sequence[ImageId], *, batch_size: int | None = None, steps: int | None = None
     ) -> list[np.ndarray | None]:
         """One (H, W, 3) float32 image in [0, 1] per item; None where latents or pixels are not finite.
 
@@ -131,7 +131,7 @@ class Sampler:
             out += self.decode(self._latents(items[start : start + step], steps or self.protocol.steps))
         return out
 
-    def _latents(self, items: Sequence[Item], steps: int) -> Tensor:
+    def _latents(self, items: Sequence[ImageId], steps: int) -> Tensor:
         """Denoised latents (B, C, H, W)."""
         seed, protocol = self.protocol.seed, self.protocol
         noise = torch.stack([latent_noise(seed, name, k, self.latent_shape) for name, _, k in items])

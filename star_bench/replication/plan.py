@@ -39,7 +39,7 @@ def _as_printed(value: Any) -> Any:
     return value
 
 
-class Protocol(Strict):
+class StatedProtocol(Strict):
     """How the published pictures were made, as far as it was said. What is left out is the model's own, and of samples the
     suite's; what the source does not say is "not stated"."""
 
@@ -177,11 +177,11 @@ class Plan(Strict):
     name: Name
     title: str
     note: str = ""
-    protocols: dict[str, Protocol] = Field(default_factory=dict)
+    protocols: dict[str, StatedProtocol] = Field(default_factory=dict)
     suites: dict[str, Judged]
     rows: tuple[Row, ...] = Field(min_length=1)
 
-    def protocol(self, row: Row) -> Protocol | None:
+    def protocol(self, row: Row) -> StatedProtocol | None:
         """None where the source states none."""
         return None if row.protocol == NOT_STATED else self.protocols[row.protocol]
 

@@ -15,7 +15,7 @@ from star_bench.analysis.watch import Change, Paths, Verdict, Watch, corrected, 
 from star_bench.cli.main import main
 from star_bench.errors import Refused, UsageError
 from star_bench.statistics.bootstrap import PromptValues
-from star_bench.statistics.gate import two_sided_p
+from star_bench.statistics.margin import two_sided_p
 from star_bench.statistics.paired import METHOD, changes, paired_difference
 
 Made = Callable[..., Path]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from star_bench.statistics.bootstrap import PromptValues
-from star_bench.statistics.gate import p_value
+from star_bench.statistics.margin import p_value
 from star_bench.statistics.rule import ALPHA, Rule
 
 BOUNDS = (-1.0, 1.0)

@@ -40,7 +40,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Strict:
+class StrictVerdict:
     """credit is in [0, 1], and 1 exactly where correct."""
 
     correct: bool
@@ -138,7 +138,7 @@ def _is_covered(excluded: dict[str, Any], include: Sequence[dict[str, Any]]) -> 
     return any(clause["class"] == excluded["class"] and clause["count"] < excluded["count"] for clause in include)
 
 
-def judge_strictly(metadata: dict[str, Any], found: Found, color_of: ColorOf) -> Strict:
+def judge_strictly(metadata: dict[str, Any], found: Found, color_of: ColorOf) -> StrictVerdict:
     """Flow-GRPO's strict verdict on a metadata row with at least one include clause, and its partial credit.
 
     A clause is strictly good with exactly `count` objects, all of them in its colour and its relation. GenEval itself
@@ -168,7 +168,7 @@ def judge_strictly(metadata: dict[str, Any], found: Found, color_of: ColorOf) ->
         if not _is_covered(clause, metadata["include"]):
             name, count = clause["class"], clause["count"]
             terms.append(max(0.0, 1 - max(0, len(found.get(name, [])) - count + 1) / count))
-    return Strict(min(terms) == 1, float(np.mean(terms)))
+    return StrictVerdict(min(terms) == 1, float(np.mean(terms)))
 
 
 def needs_color(metadata: dict[str, Any], found: Found) -> list[DetectedObject]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from star_bench.memory import free_memory, is_out_of_memory
 
-Item = TypeVar("Item")
+Work = TypeVar("Work")
 Result = TypeVar("Result")
 
 
@@ -27,7 +27,7 @@ class Halving:
         self.size: int | None = None
         self._title, self._note = title, note
 
-    def __call__(self, work: Callable[[list[Item]], Sequence[Result]], batch: list[Item]) -> list[Result | OutOfMemory]:
+    def __call__(self, work: Callable[[list[Work]], Sequence[Result]], batch: list[Work]) -> list[Result | OutOfMemory]:
         """One result per item, in order. Raises what the work raises, but for being out of memory."""
         out: list[Result | OutOfMemory] = []
         while len(out) < len(batch):

@@ -127,7 +127,7 @@ class RayEngine(Engine):
         cores = 0 if share else 1  # where there is a GPU to wait for, it is what limits
         each = {"GPU": share, "CPU": float(cores)}
         self._take_room(count, each)
-        actor = ray.remote(num_cpus=cores, num_gpus=share, max_restarts=-1, max_task_retries=RETRIES)(Worker)
+        actor = ray.remote(num_cpus=cores, num_gpus=share, max_restarts=-1, max_task_retries=RETRIES)(RayWorker)
         return [actor.remote(make_worker) for _ in range(count)], each
 
     def _take_room(self, count: int, each: dict[str, float]) -> None:
@@ -144,7 +144,7 @@ class RayEngine(Engine):
                 )
 
 
-class Worker:
+class RayWorker:
     """Lives in a process of Ray's. What it needs is loaded with the first batch, and again where it was started anew."""
 
     def __init__(self, make_worker: MakeWorker[Any, Any]) -> None:

@@ -13,7 +13,7 @@ from star_bench.evaluators.geneval.prompts import COLORS, RELATIONS, counting_ro
 from star_bench.evaluators.geneval.verdict import (
     DetectedObject,
     Found,
-    Strict,
+    StrictVerdict,
     Verdict,
     judge,
     judge_strictly,
@@ -49,7 +49,7 @@ def verdict(metadata: dict[str, Any], *things: Thing) -> Verdict:
     return judge(metadata, picture.found, picture.color_of)
 
 
-def strict(metadata: dict[str, Any], *things: Thing) -> Strict:
+def strict(metadata: dict[str, Any], *things: Thing) -> StrictVerdict:
     picture = Picture(*things)
     return judge_strictly(metadata, picture.found, picture.color_of)
 
@@ -230,14 +230,14 @@ def test_strict_counting_is_exact() -> None:
     assert [r.credit for r in results] == [0, 0.5, 1, 0.5, 0, 0, 0]
     # Also where the official verdict lets more pass.
     assert verdict(SINGLE, *dogs[:2]).correct
-    assert strict(SINGLE, *dogs[:2]) == Strict(False, 0)
+    assert strict(SINGLE, *dogs[:2]) == StrictVerdict(False, 0)
 
 
 def test_strict_counts_what_is_excluded_where_no_exact_count_does() -> None:
     dog, cats = at("dog", 0, 0), [at("cat", 20.0 * i, 0) for i in range(4)]
     metadata = {"include": [clause("dog")], "exclude": [clause("cat", 1)]}
-    assert strict(metadata, dog) == Strict(True, 1)
-    assert strict(metadata, dog, *cats[:1]) == Strict(False, 0.5)  # terms 1, 0
+    assert strict(metadata, dog) == StrictVerdict(True, 1)
+    assert strict(metadata, dog, *cats[:1]) == StrictVerdict(False, 0.5)  # terms 1, 0
     several = {"include": [clause("dog")], "exclude": [clause("cat", 2)]}
     assert [strict(several, dog, *cats[:n]).credit for n in range(5)] == [1, 1, 0.75, 0.5, 0.5]
     cups = {"include": [clause("dog")], "exclude": [clause("dog", 2)]}  # as GenEval's own: no term of its own
@@ -247,32 +247,34 @@ def test_strict_counts_what_is_excluded_where_no_exact_count_does() -> None:
 def test_strict_color() -> None:
     metadata = {"include": [clause("car", 2, color="red")]}
     red, blue = at("car", 0, 0), at("car", 30, 0, color="blue")
-    assert strict(metadata, red, at("car", 30, 0)) == Strict(True, 1)
-    assert strict(metadata, red, blue) == Strict(False, 0.75)  # terms 1, 1/2
-    assert strict(metadata, blue, at("car", 0, 0, color="blue")) == Strict(False, 0.5)  # terms 1, 0
-    assert strict(metadata, red) == Strict(False, 0.25)  # terms 1/2, 0
-    assert strict(metadata, red, at("car", 30, 0), at("car", 60, 0)) == Strict(False, 0.25)  # terms 1/2, 0
+    assert strict(metadata, red, at("car", 30, 0)) == StrictVerdict(True, 1)
+    assert strict(metadata, red, blue) == StrictVerdict(False, 0.75)  # terms 1, 1/2
+    assert strict(metadata, blue, at("car", 0, 0, color="blue")) == StrictVerdict(False, 0.5)  # terms 1, 0
+    assert strict(metadata, red) == StrictVerdict(False, 0.25)  # terms 1/2, 0
+    assert strict(metadata, red, at("car", 30, 0), at("car", 60, 0)) == StrictVerdict(False, 0.25)  # terms 1/2, 0
 
 
 def test_strict_position() -> None:
     bear, dog = at("bear", 0, 0), at("dog", -50, 0)
-    assert strict(DOG_LEFT_OF_BEAR, bear, dog) == Strict(True, 1)
-    assert strict(DOG_LEFT_OF_BEAR, bear, at("dog", 50, 0)) == Strict(False, pytest.approx(2 / 3))  # terms 1, 1, 0
-    assert strict(DOG_LEFT_OF_BEAR, dog) == Strict(False, pytest.approx(1 / 3))  # terms 0, 1, 0
-    assert strict(DOG_LEFT_OF_BEAR, bear) == Strict(False, pytest.approx(1 / 3))  # terms 1, 0, 0
+    assert strict(DOG_LEFT_OF_BEAR, bear, dog) == StrictVerdict(True, 1)
+    assert strict(DOG_LEFT_OF_BEAR, bear, at("dog", 50, 0)) == StrictVerdict(
+        False, pytest.approx(2 / 3)
+    )  # terms 1, 1, 0
+    assert strict(DOG_LEFT_OF_BEAR, dog) == StrictVerdict(False, pytest.approx(1 / 3))  # terms 0, 1, 0
+    assert strict(DOG_LEFT_OF_BEAR, bear) == StrictVerdict(False, pytest.approx(1 / 3))  # terms 1, 0, 0
     # One bear too many: the target fails, strictly, though the official verdict takes the first bear.
     two_bears = bear, at("bear", 0, 50), dog
     assert verdict(DOG_LEFT_OF_BEAR, *two_bears).correct
-    assert strict(DOG_LEFT_OF_BEAR, *two_bears) == Strict(False, pytest.approx(1 / 3))  # terms 0, 1, 0
+    assert strict(DOG_LEFT_OF_BEAR, *two_bears) == StrictVerdict(False, pytest.approx(1 / 3))  # terms 0, 1, 0
 
 
 def test_strict_color_and_position_of_one_clause() -> None:
     metadata = {"include": [clause("bear"), clause("dog", color="blue", position=["left of", 0])]}
     bear = at("bear", 0, 0)
-    assert strict(metadata, bear, at("dog", -50, 0, color="blue")) == Strict(True, 1)
-    assert strict(metadata, bear, at("dog", -50, 0, color="red")) == Strict(False, 0.5)  # terms 1, 1, 0, 0
-    assert strict(metadata, bear, at("dog", 50, 0, color="blue")) == Strict(False, 0.75)  # terms 1, 1, 1, 0
-    assert strict(metadata, bear) == Strict(False, pytest.approx(1 / 3))  # terms 1, 0, 0
+    assert strict(metadata, bear, at("dog", -50, 0, color="blue")) == StrictVerdict(True, 1)
+    assert strict(metadata, bear, at("dog", -50, 0, color="red")) == StrictVerdict(False, 0.5)  # terms 1, 1, 0, 0
+    assert strict(metadata, bear, at("dog", 50, 0, color="blue")) == StrictVerdict(False, 0.75)  # terms 1, 1, 1, 0
+    assert strict(metadata, bear) == StrictVerdict(False, pytest.approx(1 / 3))  # terms 1, 0, 0
 
 
 CLASSES = ["bear", "cat", "dog"]
