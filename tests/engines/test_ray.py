@@ -80,7 +80,7 @@ def _kill_a_worker(process: subprocess.Popen[str], folder: Path) -> bool:
         if 2 <= len(list(folder.glob("runs/*/*/*/images/*/*.png"))) < 24:
             with suppress(psutil.NoSuchProcess):  # one that ends while it is looked at
                 for child in psutil.Process(process.pid).children(recursive=True):
-                    if " ".join(child.cmdline()).startswith("ray::Worker.work"):
+                    if " ".join(child.cmdline()).startswith("ray::RayWorker.work"):
                         child.kill()
                         return True
         time.sleep(0.02)
