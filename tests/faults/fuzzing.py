@@ -24,6 +24,7 @@ import numpy as np
 import PIL.Image
 
 from star_bench.assets import prompt_files
+from star_bench.catalogue import checkpoints
 from star_bench.catalogue.cards import load_yaml
 from star_bench.catalogue.checkpoints import entries
 from star_bench.catalogue.model_parts import check_folder
@@ -217,7 +218,7 @@ def main(place: str, run: str, count: int, seed: int) -> None:
         except Exception as error:  # noqa: BLE001 - what is looked for
             escaped.append(f"{name}: {type(error).__name__}: {error}: {content[:300]!r}")
         slowest = max(slowest, (time.process_time() - began, name))  # noqa: TID251 - as above
-        entries.cache_clear()
+        checkpoints._read.cache_clear()
         tried += 1
     escaped += [f"{path} was made" for path in root.iterdir() if path != folder]
     peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) >> 10

@@ -157,7 +157,7 @@ def test_a_snapshot_that_lacks_a_file_is_not_taken_for_whole(tmp_path: Path) -> 
         "ASKED": str(tmp_path / "asked"),
     }
     around["STAR_BENCH_CACHE"] = str(tmp_path / "cache")
-    words = ["run", "--model", "someone/miniature", "--suite", "ocr-miniature", "--limit", "1", "--dry-run"]
+    words = ["run", "--model", "someone/miniature", "--suite", "ocr-miniature", "--limit", "1"]
     whole = call(tmp_path, *words, **around)
     # Its files are taken; what is asked for next, nobody says of a model that only a hub knows.
     assert (whole.returncode, "is generated with" in whole.stderr) == (2, True), whole.stderr
