@@ -136,6 +136,10 @@ class Aggregate:
     of_prompt: Callable[[Sequence[Any]], float | None] | None = None
 
 
+Begun = Score | Callable[[], Score]
+"""A score, or what makes it without the judge's networks and their device."""
+
+
 class Evaluator(ABC):
     """A suite's judge. One instance is made per run from the suite's card; it loads its weights lazily.
 
@@ -173,6 +177,11 @@ class Evaluator(ABC):
     @abstractmethod
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         """One score per image, in order. Deterministic, and the same whatever the batch."""
+
+    def begin(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> Sequence[Begun]:
+        """`score`, of which the part that needs no device may be left to do: a run does it, on another thread, while the
+        next batch is on the device. By default nothing is left."""
+        return self.score(images, prompts)
 
     def canaries(self) -> list[Canary]:
         """Pictures with known content; by default those that the card names."""

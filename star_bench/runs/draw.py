@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 from star_bench.errors import Incomplete
 from star_bench.evaluators.base import Status
 from star_bench.files.pictures import encode_png
+from star_bench.runs.beside import beside
 from star_bench.runs.engines.base import Engine
 from star_bench.runs.engines.halving import OutOfMemory
 from star_bench.runs.foreign import content_of
@@ -81,29 +80,20 @@ def generate(
     bar.start("generating", len(items), len(items) - len(missing))
     made = engine.generate(make, (batch for batch in batches if any(item.key in missing for item in batch)))
 
-    def record(batch: list[Item], pictures: Pictures) -> int:
+    def record(job: tuple[list[Item], Pictures | None]) -> tuple[list[Item], int]:
+        batch, pictures = job
+        if pictures is None:
+            return batch, 0
         pairs = zip(batch, pictures, strict=True)
         rows = [_store(store, item.key, picture) for item, picture in pairs if item.key in missing]
         store.add(rows)
-        return len(rows)
+        return batch, len(rows)
 
-    def finish(batch: list[Item], job: Future[int] | None) -> list[Item]:
-        if job:
-            bar.advance(job.result())
-        return batch
-
-    begun: deque[tuple[list[Item], Future[int] | None]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="store") as writer:
-        writer.submit(int)  # starts the thread while there is memory for it
-        for batch in batches:
-            if any(item.key in missing for item in batch):
-                begun.append((batch, writer.submit(record, batch, next(made))))
-            else:
-                begun.append((batch, None))
-            if len(begun) > 1:
-                yield finish(*begun.popleft())
-        while begun:
-            yield finish(*begun.popleft())
+    jobs = ((batch, next(made) if any(item.key in missing for item in batch) else None) for batch in batches)
+    for batch, count in beside(record, jobs):
+        if count:
+            bar.advance(count)
+        yield batch
 
 
 def _store(store: PictureStore, key: Key, picture: np.ndarray | OutOfMemory | None) -> dict[str, Any]:

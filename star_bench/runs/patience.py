@@ -6,6 +6,7 @@ import math
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,13 +31,19 @@ def limit() -> float:
 
 
 class Patience:
-    """Calls work in a thread of its own. Once it did not come back in time nothing more is handed to it: the thread can't
-    be stopped, and may hold the accelerator. The thread is a daemon, so that the process ends without it."""
+    """Calls work in a thread of its own, always the same, since what torch sets up for a new one takes a tenth of a batch.
+
+    Once it did not come back in time nothing more is handed to it: the thread can't be stopped, and may hold the
+    accelerator. The thread is a daemon, so that the process ends without it.
+    """
 
     def __init__(self, seconds: float) -> None:
         """seconds: for each picture, so that no batch is too large for a judge that is well."""
         self.seconds = seconds
         self._lost_after: float | None = None
+        self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=_serve, args=(self._asked,), name="judge", daemon=True).start()
+        weakref.finalize(self, self._asked.put, None)
 
     def of(self, pictures: int) -> float:
         """Seconds that work on so many pictures has."""
@@ -56,7 +63,7 @@ class Patience:
             except BaseException as error:  # noqa: BLE001 - told to the one who waits, whatever it is
                 answers.put((None, error))
 
-        threading.Thread(target=call, name="judge", daemon=True).start()
+        self._asked.put(call)
         try:
             found, error = answers.get(timeout=seconds)
         except queue.Empty:
@@ -68,3 +75,10 @@ class Patience:
             raise RuntimeError(f"the judge raised {type(error).__name__}") from error
         result: Result = found
         return result
+
+
+def _serve(asked: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    """Does what is asked, until that is None."""
+    while (call := asked.get()) is not None:
+        call()
+        del call  # and the pictures that it holds

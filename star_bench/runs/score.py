@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from star_bench.evaluators.base import Evaluator, Judged, Score, Status, check_canaries
+from star_bench.evaluators.base import Begun, Evaluator, Judged, Score, Status, check_canaries
 from star_bench.files.atomic import write_atomically
 from star_bench.files.pictures import UnusablePicture, check_picture
 from star_bench.memory import free_memory
+from star_bench.runs.beside import beside
 from star_bench.runs.draw import Batches
 from star_bench.runs.engines.base import Engine, MakeWorker, Settings
 from star_bench.runs.engines.local import LocalEngine
@@ -25,7 +26,7 @@ from star_bench.runs.plan import Item, Plan
 from star_bench.runs.progress import Progress
 from star_bench.runs.scores import RESULTS, ScoreStore
 from star_bench.runs.store import Key
-from star_bench.runs.workers import Asked, Judge, judging
+from star_bench.runs.workers import Asked, Judge, finished, judging
 
 Conclude = Callable[[Plan, PictureStore, ScoreStore, Evaluator, int], dict[str, Any]]
 """Makes an end, given also how many canaries were judged."""
@@ -126,7 +127,8 @@ def score(
     *,
     size: tuple[int, int] | None,
 ) -> None:
-    """Scores every image of the batches that has no score yet, in the batches that `stored` yields.
+    """Scores every image of the batches that has no score yet, in the batches that `stored` yields. While the judge has a
+    batch, the verdicts of the one before are made and stored.
 
     size: (height, width) that every picture must have; None for any.
     """
@@ -156,10 +158,9 @@ def score(
             with_judge.append(_HandedOver(todo, found, [item for item, _ in ready]))
             yield [(item.prompt, picture) for item, picture in ready]
 
-    make_worker: MakeWorker[list[Asked], list[Score]] = make
-    for scores in engine.score(make_worker, asked()):
-        batch = with_judge.popleft()
-        found = batch.found | {item.key: one for item, one in zip(batch.ready, scores, strict=True)}
+    def record(judged: tuple[_HandedOver, Sequence[Begun]]) -> int:
+        batch, begun = judged
+        found = batch.found | {item.key: finished(one) for item, one in zip(batch.ready, begun, strict=True)}
         store.add(
             {
                 "prompt_id": item.prompt.id,
@@ -171,7 +172,11 @@ def score(
             }
             for item in batch.todo
         )
-        bar.advance(len(batch.todo))
+        return len(batch.todo)
+
+    make_worker: MakeWorker[list[Asked], Sequence[Begun]] = make
+    for count in beside(record, ((with_judge.popleft(), begun) for begun in engine.score(make_worker, asked()))):
+        bar.advance(count)
 
 
 def _readable(store: PictureStore, row: dict[str, Any], size: tuple[int, int] | None) -> np.ndarray | Score:

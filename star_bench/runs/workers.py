@@ -17,7 +17,7 @@ from star_bench.assets.model_files import LocalCheckpoint
 from star_bench.catalogue import plugins
 from star_bench.catalogue.protocol import Protocol
 from star_bench.catalogue.suites import SuiteCard
-from star_bench.evaluators.base import Evaluator, Prompt, Score, Status, check_canaries
+from star_bench.evaluators.base import Begun, Evaluator, Prompt, Score, Status, check_canaries
 from star_bench.memory import free_memory
 from star_bench.runs.engines.halving import Halving, OutOfMemory
 from star_bench.runs.patience import Patience, limit
@@ -30,7 +30,8 @@ Pictures = Sequence[np.ndarray | OutOfMemory | None]
 """uint8 RGB (H, W, 3), or why there is none; None where the latents were not finite."""
 Generate = Callable[[list[Item]], Pictures]
 Asked = tuple[Prompt, np.ndarray]
-Judge = Callable[[list[Asked]], list[Score]]
+Judge = Callable[[list[Asked]], Sequence[Begun]]
+"""Does of scoring what needs a device; `finished` does the rest."""
 Note = Callable[[str], None]
 
 
@@ -56,14 +57,14 @@ def generating(sampler: Sampler, note: Note) -> Generate:
 
 
 def judging(evaluator: Evaluator, note: Note) -> Judge:
-    """One score per picture. A judge that raises fails the pictures of its batch, and nothing else."""
+    """One begun score per picture. A judge that raises fails the pictures of its batch, and nothing else."""
     halving, patience = Halving("scoring", note), Patience(limit())
 
-    def work(part: list[Asked]) -> list[Score]:
+    def work(part: list[Asked]) -> list[Begun]:
         pictures, prompts = [picture for _, picture in part], [prompt for prompt, _ in part]
-        return [_storable(one) for one in patience(lambda: evaluator.score(pictures, prompts), len(part))]
+        return list(patience(lambda: evaluator.begin(pictures, prompts), len(part)))
 
-    def judge(batch: list[Asked]) -> list[Score]:
+    def judge(batch: list[Asked]) -> list[Begun]:
         try:
             found = halving(work, batch)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; only its images have no score
@@ -75,13 +76,14 @@ def judging(evaluator: Evaluator, note: Note) -> Judge:
     return judge
 
 
-def _storable(score: Any) -> Score:
-    """A judge's answer for one picture, or an error where it is none that could be stored."""
+def finished(begun: Begun) -> Score:
+    """A judge's answer for one picture, or an error where it fails or is none that could be stored."""
     try:
+        score: Any = begun() if callable(begun) else begun
         if not isinstance(score, Score):
             raise TypeError(f"a judge must return Score, not {type(score).__name__}")
         json.dumps([score.value, score.detail], allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001 - as above
         return Score(None, Status.ERROR, {"error": f"{type(error).__name__}: {error}"})
     return score
 
@@ -162,4 +164,5 @@ class MakeJudge:
         self.begin()
         evaluator = make_evaluator(self.card, self.device)
         check_canaries(evaluator)
-        return judging(evaluator, self.note)
+        begin = judging(evaluator, self.note)
+        return lambda batch: [finished(one) for one in begin(batch)]  # here: only a score can be sent

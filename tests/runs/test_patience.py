@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -31,3 +33,28 @@ def test_a_judge_that_was_lost_is_asked_no_more_and_the_limit_that_it_had_is_tol
         patience(lambda: asked.append(1), 1)
     gate.set()
     assert not asked
+
+
+def test_all_work_is_done_in_one_thread_which_ends_with_what_waits_for_it() -> None:
+    patience = Patience(60)
+    thread = patience(threading.current_thread, 1)
+    assert thread is patience(threading.current_thread, 1) is not threading.current_thread()
+    with pytest.raises(ZeroDivisionError):
+        patience(lambda: 1 // 0, 1)
+    assert thread is patience(threading.current_thread, 1)
+    del patience
+    gc.collect()  # an error and its traceback hold each other
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_nothing_of_the_last_work_is_held() -> None:
+    class Held:
+        pass
+
+    patience, held = Patience(60), Held()
+    alive = weakref.ref(held)
+    assert patience(lambda held=held: 1, 1) == 1  # type: ignore[misc]
+    del held
+    patience(int, 1)
+    assert alive() is None

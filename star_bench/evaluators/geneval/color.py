@@ -7,6 +7,8 @@ others. So a card says which activation it means, and a model with the other one
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +48,12 @@ class OpenClipColorJudge:
         name = f"local-dir:{folder}"
         self.model, self.transform = open_clip.create_model_from_pretrained(name, device=device, precision="fp32")
         self.model.eval()
+        *self._steps, _, normalise = self.transform.transforms  # Pillow's; then to a tensor, and by mean and deviation
+        self._threads = ThreadPoolExecutor(thread_name_prefix="crops")
+        self._mean, self._std = (
+            torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (normalise.mean, normalise.std)
+        )
+        self._temperature = self.model.logit_scale.exp().item()
         found = any(isinstance(module, QuickGELU) for module in self.model.modules())
         if quick_gelu is not None and found != quick_gelu:
             asked, got = ("QuickGELU", "GELU") if quick_gelu else ("GELU", "QuickGELU")
@@ -69,19 +77,32 @@ class OpenClipColorJudge:
             self._prototypes[name] = F.normalize(mean, dim=-1)
         return self._prototypes[name]
 
+    def _resized(self, crop: Image.Image) -> np.ndarray:
+        """uint8 (side, side, 3)."""
+        return np.asarray(reduce(lambda picture, step: step(picture), self._steps, crop))
+
+    def _pixels(self, crops: Sequence[Image.Image]) -> Tensor:
+        """(N, 3, side, side) as the model takes them: `transform` of each crop, to the last bit.
+
+        Resized by Pillow, whose numbers no device has, but several at once, which it allows; then one copy of bytes.
+        """
+        resized = np.stack(list(self._threads.map(self._resized, crops)))
+        planes = torch.from_numpy(resized).to(self.device).permute(0, 3, 1, 2).float()
+        # By a tensor: a division by a number is on a GPU a multiplication, whose last bit may differ.
+        return (planes / planes.new_tensor(255.0) - self._mean) / self._std
+
     @torch.inference_mode()
     def votes(self, names: Sequence[str], crops: Sequence[Image.Image]) -> np.ndarray:
         """(N, colours) cosine similarities; names are the objects' classes, one per crop."""
         rows = [np.zeros((0, len(self.colors)), np.float32)]
         for start in range(0, len(crops), BATCH):
-            pixels = torch.stack([self.transform(picture) for picture in crops[start : start + BATCH]])
-            embedded = F.normalize(self.model.encode_image(pixels.to(self.device)), dim=-1)
+            embedded = F.normalize(self.model.encode_image(self._pixels(crops[start : start + BATCH])), dim=-1)
             prototypes = torch.stack([self._prototype(name) for name in names[start : start + BATCH]])
             rows.append(torch.einsum("nd,ncd->nc", embedded, prototypes).cpu().numpy())
         return np.concatenate(rows)
 
     def shares(self, votes: np.ndarray) -> np.ndarray:
         """(N, colours) cosine similarities as probabilities, at the temperature that the model was trained to."""
-        logits = self.model.logit_scale.exp().item() * votes
+        logits = self._temperature * votes
         odds = np.exp(logits - logits.max(1, keepdims=True))
         return odds / odds.sum(1, keepdims=True)

@@ -7,6 +7,8 @@ neighbouring columns are alike; and each number in groups of five bits, lowest f
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ def encode(mask: np.ndarray, box: np.ndarray) -> dict[str, Any] | None:
     if not inside.size:
         return None
     rows, columns = (_middles(side) for side in inside.shape)
-    grid = inside[np.ix_(rows, columns)]
+    grid = inside[rows[:, None], columns]
     return {"size": list(grid.shape), "counts": "".join(map(_characters, _differences(_runs(grid))))}
 
 
@@ -48,6 +50,7 @@ def decode(stored: Any) -> np.ndarray:
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(columns, rows).T
 
 
+@cache
 def _middles(side: int) -> np.ndarray:
     """Which of `side` lines are kept: at most MASK_SIDE, evenly spread."""
     count = min(side, MASK_SIDE)
@@ -57,14 +60,16 @@ def _middles(side: int) -> np.ndarray:
 def _runs(grid: np.ndarray) -> list[int]:
     """The lengths of equal stretches, column by column, the first of them False and perhaps empty."""
     line = grid.T.ravel()
-    edges = np.flatnonzero(np.diff(line, prepend=False, append=~line[-1]))
-    return [int(length) for length in np.diff(edges, prepend=0)]
+    edges = (np.flatnonzero(line[1:] != line[:-1]) + 1).tolist()
+    starts = [0, 0] if line[0] else [0]
+    return [end - start for start, end in pairwise([*starts, *edges, line.size])]
 
 
 def _differences(runs: list[int]) -> list[int]:
     return [run - (runs[i - 2] if i > 2 else 0) for i, run in enumerate(runs)]
 
 
+@cache
 def _characters(number: int) -> str:
     out = ""
     while True:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from star_bench.errors import UsageError
+from star_bench.runs.beside import ahead
 from star_bench.runs.engines.base import Batch, Engine, MakeWorker, Result, Scorer, Settings, Workers
 
 
@@ -33,7 +34,8 @@ class LocalEngine(Engine):
         return run_local(make_worker, batches)
 
     def score(self, make_worker: MakeWorker[Any, Any], batches: Iterable[Any]) -> Iterator[Any]:
-        return run_local(make_worker, batches)
+        """While a batch is scored, the next one is read, on a thread."""
+        return run_local(make_worker, ahead(batches))
 
     def scorer(self, make_worker: MakeWorker[Any, Any]) -> Scorer:
         """On a thread, which ends with the scorer."""

@@ -48,14 +48,14 @@ def postprocess(
     """
     pictures, queries, classes = class_logits.shape[0], class_logits.shape[1], class_logits.shape[2] - 1
     probabilities = class_logits.softmax(-1)[..., :-1].flatten(1)
-    values, flat = probabilities.topk(min(TOP, probabilities.shape[1]), sorted=False)
-    above = values > torch.tensor(thresholds, device=values.device)[:, None]
-    picture = above.nonzero()[:, 0]
-    values, flat = values[above], flat[above]
-    needed, where = (picture * queries + flat // classes).unique(return_inverse=True)
-    masks, boxes, quality = _masks(mask_logits.flatten(0, 1)[needed], padded, filled, original)
-    scores = (values * quality[where]).cpu().numpy()
-    labels, rows, owners = (each.cpu().numpy() for each in (flat % classes, where, picture))
+    best = probabilities.topk(min(TOP, probabilities.shape[1]), sorted=False)
+    flat, values = _to_host(best.indices, best.values)
+    above = values > np.array(thresholds, np.float32)[:, None]
+    owners, values, flat = above.nonzero()[0], values[above], flat[above]
+    needed, rows = np.unique(owners * queries + flat // classes, return_inverse=True)
+    chosen = torch.from_numpy(needed).to(mask_logits.device)
+    boxes, quality, masks = _to_host(*_masks(mask_logits.flatten(0, 1)[chosen], padded, filled, original))
+    labels, scores = flat % classes, values * quality[rows]
     out = []
     for i in range(pictures):
         (mine,) = np.nonzero((owners == i) & (scores > np.float32(thresholds[i])))
@@ -64,20 +64,27 @@ def postprocess(
     return out
 
 
+def _to_host(*tensors: Tensor) -> list[np.ndarray]:
+    """Tensors of one device as arrays, those of the widest numbers first. In one copy, since each waits for the device."""
+    parts = [tensor.flatten().view(torch.uint8) for tensor in tensors]
+    host = torch.cat(parts).cpu().split([len(part) for part in parts])
+    return [part.view(tensor.dtype).view(tensor.shape).numpy() for part, tensor in zip(host, tensors, strict=True)]
+
+
 def _masks(
     logits: Tensor, padded: tuple[int, int], filled: tuple[int, int], original: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """(N, H, W) bool, (N, 4) boxes, and (N,) quality, the mean probability inside, of mask logits (N, h, w)."""
-    masks, boxes = [np.zeros((0, *original), bool)], [np.zeros((0, 4), np.float32)]
-    quality = [logits.new_zeros(0)]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, 4) boxes, (N,) quality, the mean probability inside, and (N, H, W) bool, of mask logits (N, h, w)."""
+    boxes, quality = [logits.new_zeros(0, 4)], [logits.new_zeros(0)]
+    masks = [logits.new_zeros(0, *original, dtype=torch.bool)]
     for part in logits.split(CHUNK) if len(logits) else ():
         large = _resized(part, padded)[:, : filled[0], : filled[1]]
         large = _resized(large, original)
         binary = large > 0
         quality.append((large.sigmoid() * binary).sum((1, 2)) / (binary.sum((1, 2)) + 1e-6))
-        boxes.append(tight_boxes(binary).cpu().numpy())
-        masks.append(binary.cpu().numpy())
-    return np.concatenate(masks), np.concatenate(boxes), torch.cat(quality)
+        boxes.append(tight_boxes(binary))
+        masks.append(binary)
+    return torch.cat(boxes), torch.cat(quality), torch.cat(masks)
 
 
 def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
