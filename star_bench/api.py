@@ -247,7 +247,7 @@ def score(images: Sequence[Picture], prompts: Sequence[str], *, suite: str, devi
     from star_bench.evaluators.base import check_canaries
     from star_bench.runs.callable import as_image
     from star_bench.runs.run import choose_device
-    from star_bench.runs.workers import judging, make_evaluator
+    from star_bench.runs.workers import finished, judging, make_evaluator
 
     if len(images) != len(prompts):
         raise UsageError(f"there are {len(images)} pictures and {len(prompts)} prompts", "give one prompt for each")
@@ -256,8 +256,8 @@ def score(images: Sequence[Picture], prompts: Sequence[str], *, suite: str, devi
     pictures = [_picture(image, as_image) for image in images]
     evaluator.judges()
     check_canaries(evaluator)
-    found = judging(evaluator, lambda _: None)(list(zip(asked, pictures, strict=True)))
-    return Scores(suite, evaluator.metric.identity, tuple(prompts), tuple(found))
+    begun = judging(evaluator, lambda _: None)(list(zip(asked, pictures, strict=True)))
+    return Scores(suite, evaluator.metric.identity, tuple(prompts), tuple(map(finished, begun)))
 
 
 def _asked(evaluator: Any, prompts: Sequence[str]) -> list[Any]:
