@@ -22,7 +22,8 @@ import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from engines import run_here
-folder, results, said = run_here(Path(sys.argv[2]), engine="tight", batch_size=int(sys.argv[3]), limit=int(sys.argv[4]))
+size, limit = map(int, sys.argv[3:])
+folder, results, said = run_here(Path(sys.argv[2]), engine="tight", batch_size=size, limit=limit, samples=1)
 print(json.dumps({"folder": str(folder), "results": results, "said": said}))
 """
 
@@ -65,7 +66,7 @@ def test_memory_that_really_ends(tmp_path: Path) -> None:
     sizes = [s for s in (64, 32, 16, 8, 4, 2) if _said(s, s // 2) in told["said"]]
     assert sizes and sizes == [size >> i for i in range(len(sizes))], told["said"]
     smallest = min(sizes) // 2
-    same, _, _ = run_here(tmp_path / "roomy", batch_size=smallest, limit=limit)
+    same, _, _ = run_here(tmp_path / "roomy", batch_size=smallest, limit=limit, samples=1)
     pictures, equal, wrong = _compare(same, Path(told["folder"]))
     publish(
         Row(

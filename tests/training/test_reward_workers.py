@@ -27,7 +27,7 @@ def kill_a_worker_at_work(killed: list[int], ended: threading.Event) -> None:
     while not ended.is_set():
         for child in psutil.Process().children(recursive=True):
             try:
-                if " ".join(child.cmdline()).startswith("ray::Worker.work"):
+                if " ".join(child.cmdline()).startswith("ray::RayWorker.work"):
                     child.kill()
                     killed.append(child.pid)
                     return
